@@ -1,0 +1,108 @@
+-- Safety net for rows written by hand, which have no line in the ledger. Whatever the ledger knows,
+-- however old, is refreshed by aggregate_refresh below.
+SELECT add_continuous_aggregate_policy('hitherto.module_execution_minute_aggregate', start_offset => INTERVAL '1 day',   end_offset => INTERVAL '5 minutes', schedule_interval => INTERVAL '5 minutes');
+SELECT add_continuous_aggregate_policy('hitherto.module_execution_hour_aggregate',   start_offset => INTERVAL '3 days',  end_offset => INTERVAL '1 hour',    schedule_interval => INTERVAL '30 minutes');
+SELECT add_continuous_aggregate_policy('hitherto.module_execution_day_aggregate',    start_offset => INTERVAL '7 days',  end_offset => INTERVAL '1 day',     schedule_interval => INTERVAL '3 hours');
+SELECT add_continuous_aggregate_policy('hitherto.module_latency_hour_aggregate',     start_offset => INTERVAL '3 days',  end_offset => INTERVAL '1 hour',    schedule_interval => INTERVAL '30 minutes');
+SELECT add_continuous_aggregate_policy('hitherto.health_check_hour_aggregate',       start_offset => INTERVAL '3 days',  end_offset => INTERVAL '1 hour',    schedule_interval => INTERVAL '30 minutes');
+SELECT add_continuous_aggregate_policy('hitherto.health_check_day_aggregate',        start_offset => INTERVAL '7 days',  end_offset => INTERVAL '1 day',     schedule_interval => INTERVAL '3 hours');
+SELECT add_continuous_aggregate_policy('hitherto.risk_verdict_hour_aggregate',       start_offset => INTERVAL '3 days',  end_offset => INTERVAL '1 hour',    schedule_interval => INTERVAL '30 minutes');
+SELECT add_continuous_aggregate_policy('hitherto.risk_verdict_day_aggregate',        start_offset => INTERVAL '7 days',  end_offset => INTERVAL '1 day',     schedule_interval => INTERVAL '3 hours');
+SELECT add_continuous_aggregate_policy('hitherto.portfolio_value_hour_aggregate',    start_offset => INTERVAL '3 days',  end_offset => INTERVAL '1 hour',    schedule_interval => INTERVAL '30 minutes');
+SELECT add_continuous_aggregate_policy('hitherto.portfolio_value_day_aggregate',     start_offset => INTERVAL '7 days',  end_offset => INTERVAL '1 day',     schedule_interval => INTERVAL '3 hours');
+
+-- The catalogue has no column for it; the materialisation's number stands in its name.
+CREATE FUNCTION hitherto.aggregate_watermark(view_name text)
+RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT w.watermark
+    FROM hitherto.aggregate a
+    JOIN timescaledb_information.continuous_aggregates c ON c.view_schema = 'hitherto' AND c.view_name = a.aggregate_name
+    CROSS JOIN LATERAL (SELECT _timescaledb_functions.to_timestamp(_timescaledb_functions.cagg_watermark(
+                            substring(c.materialization_hypertable_name FROM '\d+$')::integer)) AS watermark) w
+    -- Nothing materialised: the earliest time there is.
+    WHERE a.view_name = aggregate_watermark.view_name AND w.watermark > '0001-01-01 00:00:00+00'
+$$;
+COMMENT ON FUNCTION hitherto.aggregate_watermark(text) IS
+    'Rows before this time are served as last refreshed, rows from it on are aggregated when read; NULL while nothing is materialised';
+
+-- Which ranges must be refreshed so that every row of the ledger shows.
+--  * Buckets that are still open stay out: materialising one would hide its later rows.
+--  * A range that passes the watermark starts at it: the watermark moves over everything between.
+CREATE FUNCTION hitherto.aggregate_touched(view_name text)
+RETURNS TABLE (touched_from timestamptz, touched_until timestamptz) LANGUAGE sql STABLE AS $$
+    WITH aggregate AS (
+        SELECT a.source_table, a.bucket_width, a.refreshed_xid, w.watermark,
+               greatest(time_bucket(a.bucket_width, now()), w.watermark) AS closed,
+               CASE WHEN w.watermark IS NULL THEN (SELECT time_bucket(a.bucket_width, min(b.min_time))
+                FROM hitherto.ingest_batch b WHERE b.table_name = a.source_table) END AS oldest
+        FROM hitherto.aggregate a, LATERAL (SELECT hitherto.aggregate_watermark(a.view_name) AS watermark) w
+        WHERE a.view_name = aggregate_touched.view_name
+    ), bucket AS (
+        SELECT DISTINCT time_bucket(a.bucket_width, b.min_time) AS lo, time_bucket(a.bucket_width, b.max_time) + a.bucket_width AS hi
+        FROM aggregate a JOIN hitherto.ingest_batch b ON b.table_name = a.source_table AND b.xid >= a.refreshed_xid AND b.row_count > 0
+    ), clipped AS (
+        SELECT CASE WHEN a.watermark IS NULL THEN least(b.lo, a.oldest)
+                    WHEN b.hi > a.watermark THEN least(b.lo, a.watermark) ELSE b.lo END AS lo,
+               least(b.hi, a.closed) AS hi
+        FROM bucket b, aggregate a
+    ), edge AS (
+        SELECT lo, hi, max(hi) OVER (ORDER BY lo, hi ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached
+        FROM clipped WHERE lo < hi
+    ), island AS (
+        SELECT lo, hi, count(*) FILTER (WHERE reached IS NULL OR lo > reached) OVER (ORDER BY lo, hi) AS number FROM edge
+    )
+    SELECT min(lo), max(hi) FROM island GROUP BY number ORDER BY 1
+$$;
+COMMENT ON FUNCTION hitherto.aggregate_touched(text) IS 'Ranges of time, aligned to buckets, that the ledger says were written since the aggregate was last refreshed';
+
+CREATE PROCEDURE hitherto.aggregate_refresh(view_name text DEFAULT NULL)
+LANGUAGE plpgsql AS $$
+DECLARE
+    a hitherto.aggregate;
+    name text;
+    horizon xid8;
+    starts timestamptz[];
+    ends timestamptz[];
+    kept timestamptz;
+    thinned boolean;
+BEGIN
+    FOREACH name IN ARRAY ARRAY(SELECT g.view_name FROM hitherto.aggregate g
+                                WHERE aggregate_refresh.view_name IN (g.view_name) OR aggregate_refresh.view_name IS NULL ORDER BY 1)
+    LOOP
+        SELECT * INTO a FROM hitherto.aggregate g WHERE g.view_name = name;
+        -- A batch that commits from here on has this xid or a later one and is found next time.
+        horizon := pg_snapshot_xmin(pg_current_snapshot());
+        SELECT array_agg(touched_from ORDER BY touched_from), array_agg(touched_until ORDER BY touched_from)
+        INTO starts, ends FROM hitherto.aggregate_touched(name);
+        kept := (SELECT time_bucket(a.bucket_width, now() - p.drop_after) + a.bucket_width
+                 FROM hitherto.retention_policy p WHERE p.table_name = a.source_table);
+        COMMIT;
+        FOR i IN 1 .. coalesce(cardinality(starts), 0) LOOP
+            -- Where retention may have dropped rows that a bucket was made of, refreshing it from a
+            -- few late ones would erase it: what is materialised there stays.
+            IF starts[i] < kept THEN
+                EXECUTE format('SELECT EXISTS (SELECT FROM hitherto.%I WHERE bucket >= $1 AND bucket < $2 AND bucket < $3)', a.aggregate_name)
+                INTO thinned USING starts[i], least(ends[i], kept), hitherto.aggregate_watermark(name);
+                IF thinned THEN
+                    starts[i] := kept;
+                END IF;
+            END IF;
+            CONTINUE WHEN starts[i] >= ends[i];
+            CALL refresh_continuous_aggregate(format('hitherto.%I', a.aggregate_name)::regclass, starts[i], ends[i]);
+        END LOOP;
+        UPDATE hitherto.aggregate g SET refreshed_xid = greatest(horizon, g.refreshed_xid), last_refresh = clock_timestamp(), last_error = NULL
+        WHERE g.view_name = name;
+        COMMIT;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE hitherto.aggregate_refresh(text) IS 'Refreshes the ranges that the ledger says were written, however old; of one aggregate, or of all';
+
+CREATE PROCEDURE hitherto.aggregate_refresh_job(job_id integer, config jsonb)
+LANGUAGE plpgsql AS $$
+BEGIN
+    CALL hitherto.aggregate_refresh();
+END
+$$;
+COMMENT ON PROCEDURE hitherto.aggregate_refresh_job(integer, jsonb) IS 'aggregate_refresh as a background job';
+SELECT add_job('hitherto.aggregate_refresh_job', INTERVAL '1 minute', fixed_schedule => false);

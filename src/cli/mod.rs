@@ -1,0 +1,3 @@
+//! The `hitherto` command: thin, one subcommand a file.
+
+pub mod embedded;

@@ -1,0 +1,37 @@
+//! A time-series analytics store for trading platforms, on TimescaleDB.
+//!
+//! Modules hand [`records`] to a [`Writer`]; they arrive in the database exactly once, in batches
+//! with a line in the ledger. The [`Store`] answers what the platform asks. Analysts read the views
+//! of the schema `hitherto` in SQL, researchers the Parquet lake that `hitherto export` keeps.
+//!
+//! A module that only writes depends on this crate with `default-features = false`.
+#![cfg_attr(
+    doctest,
+    doc = r#"
+```no_run
+use hitherto::{Config, Store, WriterConfig, records::HealthCheck};
+# async fn f() -> hitherto::Result<()> {
+let store = Store::connect(Config::from_url("postgresql://localhost/platform")?).await?;
+let writer = store.writer(WriterConfig::new("technical"));
+writer.write(HealthCheck::new("technical", "healthy")).await?;
+writer.close().await?;
+# Ok(()) }
+```
+"#
+)]
+
+#[cfg(feature = "cli")]
+pub mod cli;
+mod config;
+mod engine;
+mod error;
+pub mod migrate;
+pub mod records;
+pub mod store;
+pub mod writer;
+
+pub use config::{Config, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_ATTEMPTS, DEFAULT_POOL_SIZE, DEFAULT_STATEMENT_TIMEOUT};
+pub use engine::{Capabilities, Engine, MIN_SERVER_VERSION_NUM};
+pub use error::{Error, ErrorKind, Result};
+pub use store::Store;
+pub use writer::{Writer, WriterConfig};

@@ -1,0 +1,350 @@
+//! Exact decimals: PostgreSQL's `numeric(38,18)`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::{BufMut, BytesMut};
+use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+const SCALE: u32 = 18;
+const UNIT: i128 = 10i128.pow(SCALE);
+/// The largest magnitude in units of 10^-18: 38 nines.
+const MAX: i128 = 10i128.pow(38) - 1;
+
+/// A quantity, a price or money: `numeric(38,18)`, exact, never a float.
+///
+/// 18 digits after the point and 20 before it. What has more is an error, never rounded.
+///
+/// ```
+/// use hitherto::records::Decimal;
+/// let price: Decimal = "175.539".parse()?;
+/// assert_eq!(price.to_string(), "175.539");
+/// assert!("0.1234567890123456789".parse::<Decimal>().is_err());
+/// # Ok::<(), hitherto::records::DecimalError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Decimal(i128);
+
+/// Why a text or number is not a [`Decimal`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecimalError {
+    /// It is not a number.
+    #[error("'{0}' is not a decimal number")]
+    Syntax(String),
+    /// It has more than 18 digits after the point.
+    #[error("'{0}' has more than 18 digits after the point")]
+    Scale(String),
+    /// It has more than 20 digits before the point.
+    #[error("'{0}' has more than 20 digits before the point")]
+    Range(String),
+}
+
+impl Decimal {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// The number in units of 10^-18, within 38 digits.
+    pub fn units(self) -> i128 {
+        self.0
+    }
+
+    /// A number from units of 10^-18; `None` past 38 digits.
+    pub fn from_units(units: i128) -> Option<Self> {
+        (-MAX..=MAX).contains(&units).then_some(Self(units))
+    }
+
+    /// The nearest decimal with `places` (0 to 18) digits after the point, half to even, of a float's
+    /// shortest decimal form: for values that are floats where they come from. `None` for NaN,
+    /// infinities and what is out of range.
+    ///
+    /// ```
+    /// use hitherto::records::Decimal;
+    /// assert_eq!(Decimal::round_f64(175.5399932861328, 4).unwrap().to_string(), "175.54");
+    /// ```
+    pub fn round_f64(value: f64, places: u32) -> Option<Self> {
+        if !value.is_finite() {
+            return None;
+        }
+        let (negative, digits, exponent) = parts(&format!("{value:e}"))?;
+        let shift = exponent + i64::from(places.min(SCALE));
+        let units = match u32::try_from(shift) {
+            Ok(up) => digits.checked_mul(10i128.checked_pow(up)?)?,
+            Err(_) => round_half_even(digits, 10i128.checked_pow(u32::try_from(-shift).ok()?).unwrap_or(i128::MAX)),
+        };
+        let units = units.checked_mul(10i128.pow(SCALE - places.min(SCALE)))?;
+        Self::from_units(if negative { -units } else { units })
+    }
+
+    /// The nearest float: for statistics, not for money.
+    pub fn to_f64(self) -> f64 {
+        self.0 as f64 / UNIT as f64
+    }
+
+    /// The sum; `None` past 38 digits.
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).and_then(Self::from_units)
+    }
+
+    /// The difference; `None` past 38 digits.
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).and_then(Self::from_units)
+    }
+
+    /// The product, half-even at 18 places; `None` past 38 digits.
+    pub fn checked_mul_half_even(self, other: Self) -> Option<Self> {
+        let negative = (self.0 < 0) != (other.0 < 0);
+        let (a, b) = (self.0.unsigned_abs(), other.0.unsigned_abs());
+        let unit = UNIT.unsigned_abs();
+        // (a1 * U + a0) * (b1 * U + b0) / U, by parts so that nothing passes 128 bits.
+        let (a1, a0, b1, b0) = (a / unit, a % unit, b / unit, b % unit);
+        let low = a0.checked_mul(b0)?;
+        let rounded = i128::try_from(low).ok().map(|n| round_half_even(n, UNIT))?;
+        let high = a1.checked_mul(b1)?.checked_mul(unit)?;
+        let middle = a1.checked_mul(b0)?.checked_add(a0.checked_mul(b1)?)?;
+        let units = i128::try_from(high.checked_add(middle)?).ok()?.checked_add(rounded)?;
+        Self::from_units(if negative { -units } else { units })
+    }
+}
+
+/// `n / d` for n >= 0 and d > 0, half to even.
+fn round_half_even(n: i128, d: i128) -> i128 {
+    let (q, r) = (n / d, n % d);
+    match (r.checked_mul(2).unwrap_or(i128::MAX)).cmp(&d) {
+        std::cmp::Ordering::Greater => q + 1,
+        std::cmp::Ordering::Equal => q + (q & 1),
+        std::cmp::Ordering::Less => q,
+    }
+}
+
+/// Sign, digits without the point and the power of ten that they are multiplied by.
+fn parts(text: &str) -> Option<(bool, i128, i64)> {
+    let (negative, body) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (mantissa, exponent) = match body.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok().filter(|e| e.abs() < 100_000)?),
+        None => (body, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() && fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    let mut digits: i128 = 0;
+    for byte in whole.bytes().chain(fraction.bytes()) {
+        // Past 38 digits nothing fits whatever follows; saturating keeps it too large.
+        digits = digits.saturating_mul(10).saturating_add(i128::from(byte - b'0'));
+    }
+    Some((negative, digits, exponent - fraction.len() as i64))
+}
+
+impl FromStr for Decimal {
+    type Err = DecimalError;
+
+    fn from_str(text: &str) -> Result<Self, DecimalError> {
+        let shown = || text.chars().take(60).collect::<String>();
+        let (negative, mut digits, mut exponent) = parts(text).ok_or_else(|| DecimalError::Syntax(shown()))?;
+        if digits == 0 {
+            return Ok(Self::ZERO);
+        }
+        while exponent < -i64::from(SCALE) && digits % 10 == 0 {
+            digits /= 10;
+            exponent += 1;
+        }
+        let shift = u32::try_from(exponent + i64::from(SCALE))
+            .map_err(|_| if digits == i128::MAX { DecimalError::Range(shown()) } else { DecimalError::Scale(shown()) })?;
+        10i128
+            .checked_pow(shift)
+            .and_then(|power| digits.checked_mul(power))
+            .and_then(|units| Self::from_units(if negative { -units } else { units }))
+            .ok_or_else(|| DecimalError::Range(shown()))
+    }
+}
+
+impl From<i64> for Decimal {
+    fn from(value: i64) -> Self {
+        Self(i128::from(value) * UNIT)
+    }
+}
+
+impl TryFrom<rust_decimal::Decimal> for Decimal {
+    type Error = DecimalError;
+
+    fn try_from(value: rust_decimal::Decimal) -> Result<Self, DecimalError> {
+        value.to_string().parse()
+    }
+}
+
+/// Plain digits, no exponent, no trailing zeros.
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = self.0.unsigned_abs();
+        let (whole, fraction) = (units / UNIT.unsigned_abs(), units % UNIT.unsigned_abs());
+        let mut digits = whole.to_string();
+        if fraction != 0 {
+            digits.push('.');
+            digits.push_str(format!("{fraction:018}").trim_end_matches('0'));
+        }
+        f.pad_integral(self.0 >= 0, "", &digits)
+    }
+}
+
+impl fmt::Debug for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// As a JSON string: a number would lose digits in most readers.
+impl Serialize for Decimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// From a JSON string or number, by its digits and never through a float. `serde_json` only.
+impl<'de> Deserialize<'de> for Decimal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let text = raw.get();
+        let text = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Writes PostgreSQL's binary form: digits in base 10,000 around the point.
+pub(crate) fn put_numeric(units: i128, out: &mut BytesMut) {
+    // 18 places are four and a half digits: five of them with two zeros appended.
+    let magnitude = units.unsigned_abs();
+    let (mut whole, fraction) = (magnitude / UNIT.unsigned_abs(), magnitude % UNIT.unsigned_abs());
+    let mut digits = [0i16; 11];
+    let mut point = 6;
+    while whole > 0 {
+        point -= 1;
+        digits[point] = (whole % 10_000) as i16;
+        whole /= 10_000;
+    }
+    let mut rest = fraction * 100;
+    for digit in digits[6..].iter_mut().rev() {
+        *digit = (rest % 10_000) as i16;
+        rest /= 10_000;
+    }
+    let first = digits.iter().position(|d| *d != 0).unwrap_or(digits.len());
+    let last = digits.iter().rposition(|d| *d != 0).map_or(first, |at| at + 1);
+    let kept = &digits[first..last];
+    out.put_i16(kept.len() as i16);
+    out.put_i16(if kept.is_empty() { 0 } else { 5 - first as i16 });
+    out.put_u16(if units < 0 { 0x4000 } else { 0 });
+    out.put_i16(SCALE as i16);
+    for digit in kept {
+        out.put_i16(*digit);
+    }
+}
+
+impl ToSql for Decimal {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        put_numeric(self.0, out);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::NUMERIC
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Decimal {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let word = |at: usize| raw.get(2 * at..2 * at + 2).map(|b| i16::from_be_bytes([b[0], b[1]])).ok_or("numeric is cut short");
+        let (count, weight, sign) = (word(0)?, word(1)?, word(2)? as u16);
+        if sign != 0 && sign != 0x4000 {
+            return Err("NaN and infinities are not decimals".into());
+        }
+        let mut units: i128 = 0;
+        for i in 0..count {
+            let digit = i128::from(word(4 + i as usize)?);
+            // The digit's place in units of 10^-18.
+            let power = 4 * (i32::from(weight) - i32::from(i)) + SCALE as i32;
+            let part = match u32::try_from(power) {
+                Ok(power) => 10i128.checked_pow(power).and_then(|p| p.checked_mul(digit)),
+                Err(_) => {
+                    let divisor = 10i128.checked_pow(power.unsigned_abs()).unwrap_or(i128::MAX);
+                    (digit % divisor == 0).then_some(digit / divisor)
+                }
+            };
+            units = part.and_then(|p| units.checked_add(p)).ok_or("number does not fit numeric(38,18)")?;
+        }
+        Ok(Self::from_units(if sign == 0 { units } else { -units }).ok_or("number does not fit numeric(38,18)")?)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::NUMERIC
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn units() -> impl Strategy<Value = i128> {
+        prop_oneof![-MAX..=MAX, -UNIT..=UNIT, (-1_000_000i128..1_000_000).prop_map(|n| n * UNIT), Just(MAX), Just(-MAX), Just(0)]
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_binary_give_back_every_number(units in units()) {
+            let decimal = Decimal::from_units(units).unwrap();
+            prop_assert_eq!(decimal.to_string().parse::<Decimal>().unwrap(), decimal);
+            let json = serde_json::to_string(&decimal).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Decimal>(&json).unwrap(), decimal);
+            prop_assert_eq!(serde_json::from_str::<Decimal>(&decimal.to_string()).unwrap(), decimal);
+            let mut out = BytesMut::new();
+            decimal.to_sql(&Type::NUMERIC, &mut out).unwrap();
+            prop_assert_eq!(Decimal::from_sql(&Type::NUMERIC, &out).unwrap(), decimal);
+        }
+
+        #[test]
+        fn products_agree_with_a_wider_decimal(a in -10_000_000_000i64..10_000_000_000, b in -10_000_000_000i64..10_000_000_000) {
+            let scaled = |n: i64| Decimal::from_units(i128::from(n) * 1_000_000_000).unwrap();
+            let exact = i128::from(a) * i128::from(b);
+            prop_assert_eq!(scaled(a).checked_mul_half_even(scaled(b)).unwrap().units(), exact);
+        }
+
+        #[test]
+        fn any_text_is_a_number_or_an_error(text in ".{0,30}") {
+            let _ = text.parse::<Decimal>();
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_not_rounded() {
+        assert!(matches!("1e-19".parse::<Decimal>(), Err(DecimalError::Scale(_))));
+        assert!(matches!("100000000000000000000".parse::<Decimal>(), Err(DecimalError::Range(_))));
+        assert!(matches!("1e99999999999".parse::<Decimal>(), Err(DecimalError::Syntax(_))));
+        for bad in ["", "-", ".", "NaN", "inf", "1_000", "0x10", " 1", "1e", "--1"] {
+            assert!(matches!(bad.parse::<Decimal>(), Err(DecimalError::Syntax(_))), "{bad}");
+        }
+        assert_eq!("1.5000000000000000000000".parse::<Decimal>().unwrap().to_string(), "1.5");
+        assert_eq!("1500e-3".parse::<Decimal>().unwrap().to_string(), "1.5");
+        assert_eq!("-0".parse::<Decimal>().unwrap(), Decimal::ZERO);
+        assert_eq!("99999999999999999999.999999999999999999".parse::<Decimal>().unwrap().units(), MAX);
+    }
+
+    #[test]
+    fn floats_round_half_to_even() {
+        assert_eq!(Decimal::round_f64(0.125, 2).unwrap().to_string(), "0.12");
+        assert_eq!(Decimal::round_f64(0.375, 2).unwrap().to_string(), "0.38");
+        assert_eq!(Decimal::round_f64(-1e-30, 4).unwrap(), Decimal::ZERO);
+        assert_eq!(Decimal::round_f64(1e19, 4).unwrap().to_string(), "10000000000000000000");
+        assert!(Decimal::round_f64(f64::NAN, 2).is_none());
+        assert!(Decimal::round_f64(1e30, 2).is_none());
+    }
+}

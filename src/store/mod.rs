@@ -1,0 +1,257 @@
+//! What the platform asks and decides: one noun a file, SQL in place.
+
+mod aggregate;
+mod ledger;
+mod module;
+mod order;
+mod portfolio;
+mod proposal;
+mod regime;
+mod retention;
+
+pub use aggregate::{Freshness, Refreshed};
+pub use ledger::LedgerTotal;
+pub use module::{ModuleRow, ModuleStats};
+pub use order::{ExecutionReport, OrderEventRow};
+pub use portfolio::PortfolioRow;
+pub use proposal::TrailStep;
+pub use retention::Trimmed;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction};
+use tracing::Instrument;
+
+use crate::config::Config;
+use crate::engine::Capabilities;
+use crate::error::{Error, ErrorKind, Result};
+use crate::migrate::{self, SchemaState};
+use crate::records::Record;
+use crate::writer::{Batch, DEFAULT_DEADLINE, Patience, Sender, Stored, Writer, WriterConfig};
+
+/// The future that [`Store::run_tx`] is handed.
+pub type TxFuture<'t, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 't>>;
+
+/// The database, as the platform's modules and tools see it. Cheap to clone; clones share a pool.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+    sender: Sender,
+    capabilities: Capabilities,
+    config: Config,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("database", &self.config.to_string())
+            .field("engine", &self.capabilities.engine)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Connects, finds out what the server is and whether its schema is this program's.
+    ///
+    /// # Errors
+    /// `Unreachable` when nobody answers; `Refused` when the login, the server or the schema is
+    /// not fit (empty, behind, newer or diverged: the message says which and what to do).
+    pub async fn connect(config: Config) -> Result<Self> {
+        let client = config.connect().await?;
+        let capabilities = Capabilities::detect(&client).await?;
+        migrate::schema_state(&client, capabilities.engine).await?.require_current()?;
+        drop(client);
+        Self::with_capabilities(config, capabilities)
+    }
+
+    /// Connects without looking at the schema: for tools that report on it.
+    ///
+    /// # Errors
+    /// As [`Store::connect`], but for the schema's state.
+    pub async fn connect_unchecked(config: Config) -> Result<(Self, SchemaState)> {
+        let client = config.connect().await?;
+        let capabilities = Capabilities::detect(&client).await?;
+        let state = migrate::schema_state(&client, capabilities.engine).await?;
+        drop(client);
+        Ok((Self::with_capabilities(config, capabilities)?, state))
+    }
+
+    fn with_capabilities(config: Config, capabilities: Capabilities) -> Result<Self> {
+        let manager =
+            Manager::from_config(config.pg().clone(), tokio_postgres::NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size.min(capabilities.max_connections).max(1))
+            .wait_timeout(Some(config.connect_timeout.max(config.statement_timeout)))
+            .create_timeout(Some(config.connect_timeout))
+            .recycle_timeout(Some(config.connect_timeout))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|e| Error::new(ErrorKind::Config, format!("building the connection pool: {e}")))?;
+        let sender = Sender::new(pool.clone(), capabilities.clone(), config.clone(), DEFAULT_DEADLINE);
+        Ok(Self { pool, sender, capabilities, config })
+    }
+
+    /// What the server can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The settings that this store was connected with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A connection of the pool, for SQL of one's own. It goes back when dropped.
+    ///
+    /// # Errors
+    /// `Timeout` when none is free in time, `Unreachable` when none can be made.
+    pub async fn client(&self) -> Result<Object> {
+        self.pool.get().await.map_err(|e| pool_error(e, &self.config))
+    }
+
+    /// A writer that hands records to this store.
+    pub fn writer(&self, config: WriterConfig) -> Writer {
+        Writer::new(self.pool.clone(), self.capabilities.clone(), self.config.clone(), config)
+    }
+
+    /// Stores one batch and waits for it: for those who batch themselves, and for single rows. Sent
+    /// again under the same id, it is stored once.
+    ///
+    /// # Errors
+    /// What kept it from being stored, after [`Config::max_attempts`] tries where trying helps.
+    pub async fn batch_store<R: Record>(&self, batch: &Batch<R>) -> Result<Stored> {
+        self.sender.send(batch, Patience::Tries(self.config.max_attempts), |_| ()).await
+    }
+
+    /// Runs `f` in a transaction (READ COMMITTED) and commits it.
+    ///
+    /// It is run again, with growing pauses, when it fails for a reason that may pass
+    /// ([`Error::is_retryable`]), [`Config::max_attempts`] times in all; `f` must therefore have no
+    /// effect outside the transaction. A COMMIT whose answer was lost is not retried, because it
+    /// may have taken effect: the error says so.
+    ///
+    /// # Errors
+    /// What `f` returns, or what kept the transaction from committing.
+    pub async fn run_tx<T, F>(&self, name: &'static str, f: F) -> Result<T>
+    where
+        T: Send,
+        F: for<'t> Fn(&'t Transaction<'t>) -> TxFuture<'t, T> + Send + Sync,
+    {
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(20))
+            .with_max_delay(Duration::from_secs(2))
+            .with_max_times(self.config.max_attempts.saturating_sub(1))
+            .with_jitter();
+        let attempt = || async {
+            match tokio::time::timeout(self.config.statement_timeout, self.try_tx(name, &f)).await {
+                Ok(Ok(value)) => Ok(value),
+                Ok(Err(failure)) => Err(failure),
+                Err(_) => Err(Failure {
+                    error: Error::new(
+                        ErrorKind::Timeout,
+                        format!("{name}: no answer within {} s", self.config.statement_timeout.as_secs_f64()),
+                    ),
+                    final_: true,
+                }),
+            }
+        };
+        attempt
+            .retry(backoff)
+            .when(|failure| !failure.final_ && failure.error.is_retryable())
+            .notify(|failure, pause| tracing::warn!(name, error = %failure.error, ?pause, "transaction failed, trying again"))
+            .instrument(tracing::debug_span!("tx", name))
+            .await
+            .map_err(|failure| failure.error)
+    }
+
+    async fn try_tx<T, F>(&self, name: &'static str, f: &F) -> Result<T, Failure>
+    where
+        T: Send,
+        F: for<'t> Fn(&'t Transaction<'t>) -> TxFuture<'t, T> + Send + Sync,
+    {
+        let mut lease = Lease::new(self.client().await?);
+        let tx = lease.client().transaction().await.map_err(|e| Error::database(name, e))?;
+        let value = match f(&tx).await {
+            Ok(value) => value,
+            Err(error) => {
+                // Best effort: a connection that can't roll back is closed with the lease.
+                if tx.rollback().await.is_ok() {
+                    lease.give_back();
+                }
+                return Err(error.into());
+            }
+        };
+        if let Err(e) = tx.commit().await {
+            let lost = e.code().is_none();
+            let mut error = Error::database(name, e);
+            if lost {
+                error = Error::new(
+                    ErrorKind::Unreachable,
+                    format!(
+                        "{error}; the connection was lost during COMMIT, so the change may or may not have been made: look before trying again"
+                    ),
+                );
+            }
+            return Err(Failure { error, final_: lost });
+        }
+        lease.give_back();
+        Ok(value)
+    }
+}
+
+/// A connection that is closed unless its user says that it came to a clean end: one that was
+/// cancelled amid a transaction must not reach the next user.
+pub(crate) struct Lease {
+    object: Option<Object>,
+    clean: bool,
+}
+
+impl Lease {
+    pub(crate) fn new(object: Object) -> Self {
+        Self { object: Some(object), clean: false }
+    }
+
+    pub(crate) fn client(&mut self) -> &mut Object {
+        self.object.as_mut().expect("a lease holds its connection until it is dropped")
+    }
+
+    pub(crate) fn give_back(&mut self) {
+        self.clean = true;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.clean {
+            if let Some(object) = self.object.take() {
+                drop(Object::take(object));
+            }
+        }
+    }
+}
+
+/// An error, and whether trying again is out of the question whatever its code.
+struct Failure {
+    error: Error,
+    final_: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, final_: false }
+    }
+}
+
+pub(crate) fn pool_error(error: PoolError, config: &Config) -> Error {
+    match error {
+        PoolError::Backend(e) => Error::database(&format!("connecting to {config}"), e),
+        PoolError::Timeout(_) => Error::new(
+            ErrorKind::Timeout,
+            format!("no connection to {config} became free in time; raise the pool's size or look for transactions that do not end"),
+        ),
+        other => Error::new(ErrorKind::Unreachable, format!("no connection to {config}: {other}")),
+    }
+}

@@ -1,0 +1,170 @@
+//! The platform's modules.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio_postgres::Row;
+
+use super::Store;
+use crate::error::{Error, ErrorKind, Result};
+use crate::records::{Module, ModuleStatus};
+use crate::writer::Batch;
+
+/// A row of `hitherto.module`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModuleRow {
+    /// Number that other tables refer to.
+    pub module_id: i64,
+    /// Name.
+    pub name: String,
+    /// Version it last registered with; `unknown` if it only wrote.
+    pub version: String,
+    /// `active`, `inactive`, `error` or `maintenance`.
+    pub status: String,
+    /// Why its status is error.
+    pub error_message: Option<String>,
+    /// When it was first heard of.
+    pub registered_at: DateTime<Utc>,
+    /// When the row last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A row of `hitherto.module_stats`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModuleStats {
+    /// Module.
+    pub name: String,
+    /// Version it last registered with.
+    pub version: String,
+    /// `active`, `inactive`, `error` or `maintenance`.
+    pub status: String,
+    /// Runs ever.
+    pub execution_count: i64,
+    /// Share of runs that succeeded, 0 to 1; `None` without runs.
+    pub success_rate: Option<f64>,
+    /// Mean duration of a run, milliseconds.
+    pub avg_execution_time_ms: Option<f64>,
+    /// When the latest run began.
+    pub last_execution: Option<DateTime<Utc>>,
+    /// Latest health check.
+    pub last_check: Option<DateTime<Utc>>,
+    /// What it said.
+    pub last_status: Option<String>,
+    /// Why its status is error.
+    pub error_message: Option<String>,
+}
+
+fn module_row(row: &Row) -> ModuleRow {
+    ModuleRow {
+        module_id: row.get(0),
+        name: row.get(1),
+        version: row.get(2),
+        status: row.get(3),
+        error_message: row.get(4),
+        registered_at: row.get(5),
+        updated_at: row.get(6),
+    }
+}
+
+impl Store {
+    /// Registers a module, or updates the version, status and config of one that is known.
+    ///
+    /// # Errors
+    /// `Invalid` when the name or version breaks a rule.
+    pub async fn module_register(&self, module: Module) -> Result<ModuleRow> {
+        let name = module.name.clone();
+        self.batch_store(&Batch::new("registry", vec![module])?).await?;
+        self.module_get(&name).await?.ok_or_else(|| unknown(&name))
+    }
+
+    /// A module by its name.
+    ///
+    /// # Errors
+    /// Whatever the database answers.
+    pub async fn module_get(&self, name: &str) -> Result<Option<ModuleRow>> {
+        let row = self
+            .client()
+            .await?
+            .query_opt(
+                "-- module_get
+                 SELECT module_id, name, version, status, error_message, registered_at, updated_at FROM hitherto.module WHERE name = $1",
+                &[&name],
+            )
+            .await
+            .map_err(|e| Error::database("reading a module", e))?;
+        Ok(row.as_ref().map(module_row))
+    }
+
+    /// Every module, by name.
+    ///
+    /// # Errors
+    /// Whatever the database answers.
+    pub async fn module_list(&self) -> Result<Vec<ModuleRow>> {
+        let rows = self
+            .client()
+            .await?
+            .query(
+                "-- module_list
+                 SELECT module_id, name, version, status, error_message, registered_at, updated_at FROM hitherto.module ORDER BY name",
+                &[],
+            )
+            .await
+            .map_err(|e| Error::database("reading modules", e))?;
+        Ok(rows.iter().map(module_row).collect())
+    }
+
+    /// Sets a module's status, and the reason when it is `error`.
+    ///
+    /// # Errors
+    /// `NotFound` for a module that is not registered.
+    pub async fn module_set_status(&self, name: &str, status: ModuleStatus, error_message: Option<&str>) -> Result<()> {
+        let changed = self
+            .client()
+            .await?
+            .execute(
+                "-- module_set_status
+                 UPDATE hitherto.module SET status = $2, error_message = $3, updated_at = clock_timestamp() WHERE name = $1",
+                &[&name, &status.as_str(), &error_message],
+            )
+            .await
+            .map_err(|e| Error::database("setting a module's status", e))?;
+        if changed == 0 { Err(unknown(name)) } else { Ok(()) }
+    }
+
+    /// How every module has done so far, by name.
+    ///
+    /// # Errors
+    /// Whatever the database answers.
+    pub async fn module_stats(&self) -> Result<Vec<ModuleStats>> {
+        let rows = self
+            .client()
+            .await?
+            .query(
+                "-- module_stats
+                 SELECT name, version, status, execution_count, success_rate, avg_execution_time_ms,
+                        last_execution, last_check, last_status, error_message
+                 FROM hitherto.module_stats ORDER BY name",
+                &[],
+            )
+            .await
+            .map_err(|e| Error::database("reading hitherto.module_stats", e))?;
+        Ok(rows
+            .iter()
+            .map(|row| ModuleStats {
+                name: row.get(0),
+                version: row.get(1),
+                status: row.get(2),
+                execution_count: row.get(3),
+                success_rate: row.get(4),
+                avg_execution_time_ms: row.get(5),
+                last_execution: row.get(6),
+                last_check: row.get(7),
+                last_status: row.get(8),
+                error_message: row.get(9),
+            })
+            .collect())
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("module '{name}' is not registered"))
+}

@@ -1,0 +1,273 @@
+//! Records in PostgreSQL's binary form.
+//!
+//! A field is a length and its bytes, whether it goes into a binary COPY, row by row, or into the
+//! arrays of an INSERT ... FROM unnest, column by column: one encoding serves both.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use postgres_types::{IsNull, ToSql, Type};
+use uuid::Uuid;
+
+use crate::records::{Decimal, Fields, Json, Kind, Record, put_numeric};
+
+/// 2000-01-01 00:00 UTC in microseconds since 1970: PostgreSQL counts from there.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// Where the next field's bytes go.
+trait Target {
+    fn next(&mut self) -> &mut BytesMut;
+}
+
+/// Writes fields to a target.
+struct Encoder<'a, T>(&'a mut T);
+
+impl<T: Target> Encoder<'_, T> {
+    fn fixed<const N: usize>(&mut self, value: Option<[u8; N]>) {
+        let out = self.0.next();
+        match value {
+            Some(bytes) => {
+                out.put_i32(N as i32);
+                out.put_slice(&bytes);
+            }
+            None => out.put_i32(-1),
+        }
+    }
+
+    fn bytes(&mut self, prefix: &[u8], value: Option<&[u8]>) {
+        let out = self.0.next();
+        match value {
+            Some(bytes) => {
+                // Limits keep a value far below 2 GiB.
+                out.put_i32((prefix.len() + bytes.len()) as i32);
+                out.put_slice(prefix);
+                out.put_slice(bytes);
+            }
+            None => out.put_i32(-1),
+        }
+    }
+}
+
+impl<T: Target> Fields for Encoder<'_, T> {
+    fn time(&mut self, value: Option<DateTime<Utc>>) {
+        self.fixed(value.map(|t| (t.timestamp_micros() - EPOCH_MICROS).to_be_bytes()));
+    }
+
+    fn int8(&mut self, value: Option<i64>) {
+        self.fixed(value.map(i64::to_be_bytes));
+    }
+
+    fn int4(&mut self, value: Option<i32>) {
+        self.fixed(value.map(i32::to_be_bytes));
+    }
+
+    fn float8(&mut self, value: Option<f64>) {
+        self.fixed(value.map(f64::to_be_bytes));
+    }
+
+    fn bool(&mut self, value: Option<bool>) {
+        self.fixed(value.map(|b| [u8::from(b)]));
+    }
+
+    fn text(&mut self, value: Option<&str>) {
+        self.bytes(&[], value.map(str::as_bytes));
+    }
+
+    fn numeric(&mut self, value: Option<Decimal>) {
+        let out = self.0.next();
+        match value {
+            Some(decimal) => {
+                let at = out.len();
+                out.put_i32(0);
+                put_numeric(decimal.units(), out);
+                let length = (out.len() - at - 4) as i32;
+                out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+            }
+            None => out.put_i32(-1),
+        }
+    }
+
+    fn json(&mut self, value: Option<&Json>) {
+        // jsonb's binary form is its version, 1, and the text.
+        self.bytes(&[1], value.map(|j| j.as_str().as_bytes()));
+    }
+}
+
+/// The body of a binary COPY.
+pub(super) struct CopyRows(BytesMut);
+
+impl Target for CopyRows {
+    fn next(&mut self) -> &mut BytesMut {
+        &mut self.0
+    }
+}
+
+impl CopyRows {
+    /// Encodes rows, each with the batch's id at its end where there is one.
+    pub(super) fn encode<R: Record>(rows: &[R], batch_id: Option<Uuid>, module_id: impl Fn(&R) -> i64) -> Bytes {
+        let mut copy = Self(BytesMut::with_capacity(32 + rows.len() * 128));
+        copy.0.put_slice(b"PGCOPY\n\xff\r\n\0");
+        copy.0.put_i64(0);
+        for row in rows {
+            copy.0.put_i16((R::COLUMNS.len() + usize::from(batch_id.is_some())) as i16);
+            row.fields(module_id(row), &mut Encoder(&mut copy));
+            if let Some(id) = batch_id {
+                Encoder(&mut copy).bytes(&[], Some(id.as_bytes()));
+            }
+        }
+        copy.0.put_i16(-1);
+        copy.0.freeze()
+    }
+}
+
+/// One array a column.
+struct Columns {
+    arrays: Vec<BytesMut>,
+    at: usize,
+}
+
+impl Target for Columns {
+    fn next(&mut self) -> &mut BytesMut {
+        let at = self.at;
+        self.at = (at + 1) % self.arrays.len();
+        &mut self.arrays[at]
+    }
+}
+
+/// A column's values as a binary array, to be bound as a parameter.
+#[derive(Debug)]
+pub(super) struct Array(Bytes);
+
+/// Encodes rows as one array a column.
+pub(super) fn arrays<R: Record>(rows: &[R], module_id: impl Fn(&R) -> i64) -> Vec<Array> {
+    let header = |kind: Kind| {
+        let mut out = BytesMut::with_capacity(20 + rows.len() * 12);
+        out.put_i32(1); // dimensions
+        out.put_i32(1); // there may be NULLs
+        out.put_u32(element(kind).oid());
+        out.put_i32(rows.len() as i32);
+        out.put_i32(1); // lower bound
+        out
+    };
+    let mut columns = Columns { arrays: R::COLUMNS.iter().map(|c| header(c.kind)).collect(), at: 0 };
+    for row in rows {
+        row.fields(module_id(row), &mut Encoder(&mut columns));
+    }
+    columns.arrays.into_iter().map(|array| Array(array.freeze())).collect()
+}
+
+fn element(kind: Kind) -> Type {
+    match kind {
+        Kind::Timestamptz => Type::TIMESTAMPTZ,
+        Kind::Int8 => Type::INT8,
+        Kind::Int4 => Type::INT4,
+        Kind::Float8 => Type::FLOAT8,
+        Kind::Bool => Type::BOOL,
+        Kind::Text => Type::TEXT,
+        Kind::Numeric => Type::NUMERIC,
+        Kind::Jsonb => Type::JSONB,
+    }
+}
+
+/// The name of a column's type, for a cast.
+pub(super) fn type_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Timestamptz => "timestamptz",
+        Kind::Int8 => "bigint",
+        Kind::Int4 => "integer",
+        Kind::Float8 => "double precision",
+        Kind::Bool => "boolean",
+        Kind::Text => "text",
+        Kind::Numeric => "numeric",
+        Kind::Jsonb => "jsonb",
+    }
+}
+
+impl ToSql for Array {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.put_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    // The bytes were made for the column; the statement's cast asks for just that.
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn to_sql_checked(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        self.to_sql(ty, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{EventType, HealthCheck, OrderEvent};
+
+    /// Cuts a COPY body into fields.
+    fn fields(copy: &[u8]) -> Vec<Vec<Option<Vec<u8>>>> {
+        let mut rest = &copy[19..];
+        let mut rows = Vec::new();
+        loop {
+            let (count, tail) = rest.split_at(2);
+            rest = tail;
+            let count = i16::from_be_bytes(count.try_into().unwrap());
+            if count == -1 {
+                assert!(rest.is_empty());
+                return rows;
+            }
+            let mut row = Vec::new();
+            for _ in 0..count {
+                let (length, tail) = rest.split_at(4);
+                let length = i32::from_be_bytes(length.try_into().unwrap());
+                let (value, tail) = tail.split_at(usize::try_from(length).unwrap_or(0));
+                row.push((length >= 0).then(|| value.to_vec()));
+                rest = tail;
+            }
+            rows.push(row);
+        }
+    }
+
+    #[test]
+    fn fields_are_what_the_driver_would_send() {
+        let check = HealthCheck::new("m", "healthy").response_time_ms(1.5).details(Json::parse("[1]").unwrap());
+        let id = Uuid::from_u128(7);
+        let rows = fields(&CopyRows::encode(&[check.clone()], Some(id), |_| 42));
+        let driver = |value: &dyn ToSql, ty: Type| {
+            let mut out = BytesMut::new();
+            value.to_sql_checked(&ty, &mut out).unwrap();
+            Some(out.to_vec())
+        };
+        let expected = vec![
+            driver(&check.checked_at, Type::TIMESTAMPTZ),
+            driver(&42i64, Type::INT8),
+            driver(&"healthy", Type::TEXT),
+            driver(&1.5f64, Type::FLOAT8),
+            driver(&0i32, Type::INT4),
+            None,
+            None,
+            Some(b"\x01[1]".to_vec()),
+            driver(&id, Type::UUID),
+        ];
+        assert_eq!(rows, vec![expected]);
+    }
+
+    #[test]
+    fn arrays_hold_the_same_bytes_as_copy() {
+        let price: Decimal = "12345678901234567890.000000000000000001".parse().unwrap();
+        let rows = [OrderEvent::new("a", EventType::Fill).last_price(price), OrderEvent::new("b", EventType::Pending)];
+        let by_row = fields(&CopyRows::encode(&rows, None, |_| 0));
+        for (at, array) in arrays(&rows, |_| 0).iter().enumerate() {
+            let mut expected = BytesMut::from(&array.0[..20]);
+            for row in &by_row {
+                match &row[at] {
+                    Some(value) => {
+                        expected.put_i32(value.len() as i32);
+                        expected.put_slice(value);
+                    }
+                    None => expected.put_i32(-1),
+                }
+            }
+            assert_eq!(expected, array.0, "column {at}");
+        }
+    }
+}

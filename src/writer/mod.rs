@@ -1,0 +1,282 @@
+//! How records get in: queue, batches, COPY, ledger, retry.
+//!
+//! A record handed to [`Writer::write`] waits in memory until its batch is full or old enough, goes in
+//! with a line in the ledger in one transaction, and is sent again under the same batch id until the
+//! database says that it has it. What the database refuses stands in `hitherto.quarantine` with the
+//! reason; its neighbours are stored. Records in memory are lost when the process dies before they
+//! are committed: [`Writer::flush`] says when they are.
+
+mod batch;
+mod encode;
+mod lane;
+mod send;
+mod sql;
+
+pub use batch::{Batch, Stored};
+pub(crate) use send::{Patience, Sender};
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::Utc;
+use deadpool_postgres::Pool;
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::config::Config;
+use crate::engine::Capabilities;
+use crate::error::{Error, ErrorKind, Result};
+use crate::records::{Limits, Record};
+use lane::{Counters, Message, Shared};
+
+/// Rows in a batch, at most, unless told otherwise.
+pub const DEFAULT_MAX_BATCH_ROWS: usize = 20_000;
+/// Bytes in a batch, about, at most, unless told otherwise: 8 MiB.
+pub const DEFAULT_MAX_BATCH_BYTES: usize = 8 << 20;
+/// How long a record waits for its batch to fill unless told otherwise.
+pub const DEFAULT_MAX_AGE: Duration = Duration::from_millis(200);
+/// Bytes that wait, at most, unless told otherwise: 32 MiB. Then `write` waits.
+pub const DEFAULT_QUEUE_BYTES: usize = 32 << 20;
+/// How long the database may take over a batch unless told otherwise.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
+/// Records in one table's channel; bytes bound the queue before it does for all but tiny records.
+const CHANNEL: usize = 16_384;
+
+/// How a writer behaves.
+#[derive(Debug, Clone)]
+pub struct WriterConfig {
+    /// Who writes: stands in the ledger.
+    pub producer: String,
+    /// Rows in a batch, at most.
+    pub max_batch_rows: usize,
+    /// Bytes in a batch, about, at most.
+    pub max_batch_bytes: usize,
+    /// How long a record waits for its batch to fill.
+    pub max_age: Duration,
+    /// Bytes of records that wait or are under way, at most; then `write` waits.
+    pub queue_bytes: usize,
+    /// How long the database may take over a batch before it is sent again.
+    pub deadline: Duration,
+    /// How far records may go.
+    pub limits: Limits,
+}
+
+impl WriterConfig {
+    /// The defaults, for a producer of this name.
+    pub fn new(producer: impl Into<String>) -> Self {
+        Self {
+            producer: producer.into(),
+            max_batch_rows: DEFAULT_MAX_BATCH_ROWS,
+            max_batch_bytes: DEFAULT_MAX_BATCH_BYTES,
+            max_age: DEFAULT_MAX_AGE,
+            queue_bytes: DEFAULT_QUEUE_BYTES,
+            deadline: DEFAULT_DEADLINE,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What a writer has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct WriterStats {
+    /// Records that `write` took.
+    pub accepted: u64,
+    /// Rows stored.
+    pub stored: u64,
+    /// Rows that the table had already, by their own id.
+    pub duplicates: u64,
+    /// Rows that the database refused.
+    pub quarantined: u64,
+    /// Batches stored.
+    pub batches: u64,
+    /// Batches sent again.
+    pub retries: u64,
+    /// Records that wait or are under way.
+    pub queued_rows: u64,
+    /// Their bytes, about.
+    pub queued_bytes: u64,
+}
+
+/// Hands records to the database. Cheap to clone; clones share queue and counters.
+///
+/// Must be closed ([`Writer::close`]) or flushed before the program ends: what is queued then is lost.
+#[derive(Clone)]
+pub struct Writer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    lanes: Mutex<HashMap<TypeId, Lane>>,
+    closed: AtomicBool,
+}
+
+/// A table's channel, its type put aside, and how to ask it for a flush.
+struct Lane {
+    channel: Box<dyn Any + Send>,
+    flush: FlushFn,
+}
+
+type FlushFn = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
+
+impl Writer {
+    pub(crate) fn new(pool: Pool, capabilities: Capabilities, database: Config, mut config: WriterConfig) -> Self {
+        config.max_batch_rows = config.max_batch_rows.max(1);
+        config.queue_bytes = config.queue_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        config.max_batch_bytes = config.max_batch_bytes.clamp(1, config.queue_bytes);
+        let sender = Sender::new(pool, capabilities, database, config.deadline);
+        let room = Semaphore::new(config.queue_bytes);
+        let shared = Shared { config, sender, room, counters: Counters::default(), stuck: watch::channel(None).0 };
+        Self { inner: Arc::new(Inner { shared: Arc::new(shared), lanes: Mutex::default(), closed: AtomicBool::new(false) }) }
+    }
+
+    /// Takes a record. Waits while the queue is full; a future that is dropped before it is ready has
+    /// taken nothing.
+    ///
+    /// # Errors
+    /// `Invalid` when the record breaks a rule: it was not taken, nothing else is affected. `Closed`
+    /// after [`Writer::close`]. While the database turns writes down for good (a privilege, a missing
+    /// table) and the queue is full, that error.
+    pub async fn write<R: Record>(&self, record: R) -> Result<()> {
+        if self.inner.closed.load(Relaxed) {
+            return Err(closed());
+        }
+        let shared = &self.inner.shared;
+        record.validate(&shared.config.limits, Utc::now())?;
+        let size = u32::try_from(record.size().min(shared.config.queue_bytes)).unwrap_or(u32::MAX);
+        let channel = self.channel::<R>();
+        let room = match shared.room.try_acquire_many(size) {
+            Ok(room) => room,
+            Err(_) => self.wait_for_room(size).await?,
+        };
+        let place = channel.reserve().await.map_err(|_| closed())?;
+        let counters = &shared.counters;
+        counters.accepted.fetch_add(1, Relaxed);
+        counters.queued_rows.fetch_add(1, Relaxed);
+        counters.queued_bytes.fetch_add(u64::from(size), Relaxed);
+        room.forget();
+        place.send(Message::Record(record, size));
+        Ok(())
+    }
+
+    async fn wait_for_room(&self, size: u32) -> Result<tokio::sync::SemaphorePermit<'_>> {
+        let mut stuck = self.inner.shared.stuck.subscribe();
+        tokio::select! {
+            room = self.inner.shared.room.acquire_many(size) => room.map_err(|_| closed()),
+            reason = stuck.wait_for(Option::is_some) => {
+                let (kind, words) = reason.ok().and_then(|r| r.clone()).unwrap_or((ErrorKind::Closed, String::new()));
+                Err(Error::new(kind, format!("the queue is full and the database takes nothing: {words}")))
+            }
+        }
+    }
+
+    fn channel<R: Record>(&self) -> mpsc::Sender<Message<R>> {
+        let mut lanes = self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner());
+        let lane = lanes.entry(TypeId::of::<R>()).or_insert_with(|| {
+            let (channel, messages) = mpsc::channel::<Message<R>>(CHANNEL);
+            tokio::spawn(lane::run(self.inner.shared.clone(), messages));
+            let to = channel.downgrade();
+            let flush: FlushFn = Arc::new(move || {
+                let to = to.upgrade();
+                Box::pin(async move {
+                    let (answer, answered) = oneshot::channel();
+                    let Some(to) = to else { return Ok(()) };
+                    to.send(Message::Flush(answer)).await.map_err(|_| closed())?;
+                    answered.await.unwrap_or_else(|_| Err(closed()))
+                })
+            });
+            Lane { channel: Box::new(channel), flush }
+        });
+        lane.channel.downcast_ref::<mpsc::Sender<Message<R>>>().expect("a lane is found by its record's type").clone()
+    }
+
+    /// Waits until every record that was taken before is committed, or quarantined.
+    ///
+    /// # Errors
+    /// What keeps the database from taking them, if it does not pass by itself; the records are kept
+    /// and tried again. While the database is merely away, this waits.
+    pub async fn flush(&self) -> Result<()> {
+        let flushes: Vec<FlushFn> = {
+            let lanes = self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner());
+            lanes.values().map(|lane| lane.flush.clone()).collect()
+        };
+        let mut first = Ok(());
+        for answer in futures_util::future::join_all(flushes.iter().map(|flush| flush())).await {
+            if first.is_ok() {
+                first = answer;
+            }
+        }
+        first
+    }
+
+    /// Takes no more records and waits until those it has are committed.
+    ///
+    /// # Errors
+    /// As [`Writer::flush`]; the message says how many records were not stored.
+    pub async fn close(&self) -> Result<WriterStats> {
+        self.inner.closed.store(true, Relaxed);
+        let flushed = self.flush().await;
+        self.finish(flushed)
+    }
+
+    /// [`Writer::close`] with a limit on the wait.
+    ///
+    /// # Errors
+    /// As [`Writer::close`], and `Timeout` when the wait was too long.
+    pub async fn close_within(&self, limit: Duration) -> Result<WriterStats> {
+        self.inner.closed.store(true, Relaxed);
+        let flushed = tokio::time::timeout(limit, self.flush())
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, format!("the database took nothing for {} s", limit.as_secs_f64()))));
+        self.finish(flushed)
+    }
+
+    fn finish(&self, flushed: Result<()>) -> Result<WriterStats> {
+        let stats = self.stats();
+        match flushed {
+            Ok(()) => {
+                self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner()).clear();
+                Ok(stats)
+            }
+            Err(error) => Err(Error::new(error.kind(), format!("{error}; {} records were not stored", stats.queued_rows)).caused_by(error)),
+        }
+    }
+
+    /// What this writer has done so far.
+    pub fn stats(&self) -> WriterStats {
+        let counters = &self.inner.shared.counters;
+        WriterStats {
+            accepted: counters.accepted.load(Relaxed),
+            stored: counters.stored.load(Relaxed),
+            duplicates: counters.duplicates.load(Relaxed),
+            quarantined: counters.quarantined.load(Relaxed),
+            batches: counters.batches.load(Relaxed),
+            retries: counters.retries.load(Relaxed),
+            queued_rows: counters.queued_rows.load(Relaxed),
+            queued_bytes: counters.queued_bytes.load(Relaxed),
+        }
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("producer", &self.inner.shared.config.producer).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let queued = self.shared.counters.queued_rows.load(Relaxed);
+        if queued > 0 {
+            tracing::warn!(queued, "a writer was dropped without being closed; its lanes go on while the program runs");
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the writer is closed")
+}

@@ -1,0 +1,315 @@
+//! Puts a batch into the database: rows and ledger line in one transaction, once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use deadpool_postgres::{Pool, Transaction};
+use futures_util::SinkExt;
+use postgres_types::ToSql;
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+
+use super::batch::{Batch, Stored};
+use super::encode::{CopyRows, arrays};
+use super::sql;
+use crate::config::Config;
+use crate::engine::Capabilities;
+use crate::error::{Error, ErrorKind, Result};
+use crate::records::{OrderEvent, Record};
+use crate::store::{Lease, pool_error};
+
+/// Rows in one INSERT ... FROM unnest.
+const INSERT_ROWS: usize = 5_000;
+
+/// How long to go on after failures that may pass.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Patience {
+    /// For ever.
+    Endless,
+    /// So many tries.
+    Tries(usize),
+}
+
+/// Sends batches. Clones share what is known of modules.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    pool: Pool,
+    capabilities: Capabilities,
+    config: Config,
+    deadline: Duration,
+    modules: Arc<RwLock<HashMap<String, i64>>>,
+}
+
+impl Sender {
+    pub(crate) fn new(pool: Pool, capabilities: Capabilities, config: Config, deadline: Duration) -> Self {
+        Self { pool, capabilities, config, deadline, modules: Arc::default() }
+    }
+
+    /// Sends until it is stored, a failure that can't pass comes up, or patience ends. Tells
+    /// `on_retry` of every failure in between.
+    pub(crate) async fn send<R: Record>(
+        &self,
+        batch: &Batch<R>,
+        patience: Patience,
+        mut on_retry: impl FnMut(&Error) + Send,
+    ) -> Result<Stored> {
+        let backoff =
+            ExponentialBuilder::default().with_min_delay(Duration::from_millis(50)).with_max_delay(Duration::from_secs(5)).with_jitter();
+        let mut pauses = match patience {
+            Patience::Endless => backoff.without_max_times().build(),
+            Patience::Tries(tries) => backoff.with_max_times(tries.saturating_sub(1)).build(),
+        };
+        let mut known = batch.known;
+        loop {
+            let error = match timeout(self.deadline, self.attempt(batch, known)).await {
+                Ok(Ok(stored)) => return Ok(stored),
+                Ok(Err(error)) => error,
+                Err(_) => Error::new(
+                    ErrorKind::Timeout,
+                    format!("batch {} of {}: the database did not answer within {} s", batch.id, R::TABLE, self.deadline.as_secs_f64()),
+                ),
+            };
+            // From now on the batch may be there: its COMMIT's answer may be what was lost.
+            known = true;
+            if !error.is_retryable() {
+                return Err(error);
+            }
+            let Some(pause) = pauses.next() else { return Err(error) };
+            tracing::warn!(batch = %batch.id, table = R::TABLE, %error, ?pause, "batch not stored, trying again");
+            on_retry(&error);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn attempt<R: Record>(&self, batch: &Batch<R>, known: bool) -> Result<Stored> {
+        let mut lease = Lease::new(self.pool.get().await.map_err(|e| pool_error(e, &self.config))?);
+        let result = self.attempt_on(&mut lease, batch, known).await;
+        // An error from the server leaves the connection in order once its transaction was rolled
+        // back; anything else, a future dropped amid a COPY among it, closes it.
+        if result.as_ref().map_or_else(|e| e.sqlstate().is_some(), |_| true) && lease.client().batch_execute("ROLLBACK").await.is_ok() {
+            lease.give_back();
+        }
+        result
+    }
+
+    async fn attempt_on<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>, known: bool) -> Result<Stored> {
+        if known && let Some(stored) = self.find(lease, batch).await? {
+            return Ok(stored);
+        }
+        let ids = self.module_ids(lease, batch).await?;
+        let module_id = |row: &R| row.module().and_then(|name| ids.get(name)).copied().unwrap_or_default();
+        let digest = digest(batch);
+        let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
+
+        let mut stored = Stored::default();
+        let mut refused: Vec<(usize, Error)> = Vec::new();
+        let tx = self.begin(lease, R::TABLE).await?;
+        match self.store_rows(&tx, batch, &batch.rows, &module_id).await {
+            Ok(rows) => {
+                stored.rows = rows;
+                self.finish(tx, batch, &mut stored, &refused, &digest).await
+            }
+            Err(error) if error.is_data() => {
+                tx.rollback().await.map_err(|e| Error::database(&doing(), e))?;
+                let tx = self.begin(lease, R::TABLE).await?;
+                stored.rows = self.store_halves(&tx, batch, &module_id, &mut refused).await?;
+                self.finish(tx, batch, &mut stored, &refused, &digest).await
+            }
+            Err(error) => Err(error),
+        }
+        .or_else(|error| if is_ledger_conflict(&error) { Ok(None) } else { Err(error) })?
+        .map_or_else(|| Err(Error::new(ErrorKind::Unreachable, format!("batch {} was sent twice at once; looking it up", batch.id))), Ok)
+    }
+
+    async fn begin<'a>(&self, lease: &'a mut Lease, table: &str) -> Result<Transaction<'a>> {
+        let tx = lease.client().transaction().await.map_err(|e| Error::database("opening a transaction", e))?;
+        if self.capabilities.engine == crate::Engine::Timescaledb && !sql::can_copy(table) {
+            // A late replay looks its ids up in the columnstore; the default would stop it.
+            tx.batch_execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
+                .await
+                .map_err(|e| Error::database("opening a transaction", e))?;
+        }
+        Ok(tx)
+    }
+
+    /// The ledger's word on a batch that may have been stored before.
+    async fn find<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>) -> Result<Option<Stored>> {
+        let doing = "looking a batch up in the ledger";
+        let client = lease.client();
+        let statement = client.prepare_cached(sql::LEDGER_FIND).await.map_err(|e| Error::database(doing, e))?;
+        let Some(row) = client.query_opt(&statement, &[&batch.id]).await.map_err(|e| Error::database(doing, e))? else {
+            return Ok(None);
+        };
+        let (rows, theirs): (i64, Vec<u8>) = (row.get(0), row.get(1));
+        if theirs != digest(batch) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("batch {} stands in the ledger with other content; an id is given once", batch.id),
+            ));
+        }
+        Ok(Some(Stored { rows: u64::try_from(rows).unwrap_or_default(), already: true, ..Stored::default() }))
+    }
+
+    /// Ids of the modules that the rows name; unknown ones are registered.
+    async fn module_ids<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>) -> Result<HashMap<String, i64>> {
+        let mut ids = HashMap::new();
+        let mut missing = Vec::new();
+        {
+            let cache = self.modules.read().unwrap_or_else(|e| e.into_inner());
+            for name in batch.rows.iter().filter_map(Record::module) {
+                if ids.contains_key(name) {
+                    continue;
+                }
+                match cache.get(name) {
+                    Some(id) => {
+                        ids.insert(name.to_owned(), *id);
+                    }
+                    None => {
+                        ids.insert(name.to_owned(), 0);
+                        missing.push(name.to_owned());
+                    }
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(ids);
+        }
+        let doing = "registering modules";
+        let client = lease.client();
+        let statement = client.prepare_cached(sql::MODULE_ENSURE).await.map_err(|e| Error::database(doing, e))?;
+        let rows = client.query(&statement, &[&missing]).await.map_err(|e| Error::database(doing, e))?;
+        let mut cache = self.modules.write().unwrap_or_else(|e| e.into_inner());
+        for row in rows {
+            let (name, id): (String, i64) = (row.get(0), row.get(1));
+            cache.insert(name.clone(), id);
+            ids.insert(name, id);
+        }
+        Ok(ids)
+    }
+
+    async fn store_rows<R: Record>(
+        &self,
+        tx: &Transaction<'_>,
+        batch: &Batch<R>,
+        rows: &[R],
+        module_id: &(impl Fn(&R) -> i64 + Sync),
+    ) -> Result<u64> {
+        let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
+        let batch_id = sql::has_batch_id(R::TABLE).then_some(batch.id);
+        if self.capabilities.copy_in && sql::can_copy(R::TABLE) {
+            let statement = tx.prepare_cached(&sql::copy::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
+            let body = CopyRows::encode(rows, batch_id, module_id);
+            let sink = tx.copy_in::<_, Bytes>(&statement).await.map_err(|e| Error::database(&doing(), e))?;
+            let mut sink = std::pin::pin!(sink);
+            sink.send(body).await.map_err(|e| Error::database(&doing(), e))?;
+            return sink.finish().await.map_err(|e| Error::database(&doing(), e));
+        }
+        let statement = tx.prepare_cached(&sql::insert::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
+        let mut stored = 0;
+        for slice in rows.chunks(INSERT_ROWS) {
+            let arrays = arrays(slice, module_id);
+            let mut params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as &(dyn ToSql + Sync)).collect();
+            if let Some(id) = &batch_id {
+                params.push(id);
+            }
+            stored += tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
+        }
+        Ok(stored)
+    }
+
+    /// Halves the rows until those that the database refuses stand alone; stores the others.
+    async fn store_halves<R: Record>(
+        &self,
+        tx: &Transaction<'_>,
+        batch: &Batch<R>,
+        module_id: &(impl Fn(&R) -> i64 + Sync),
+        refused: &mut Vec<(usize, Error)>,
+    ) -> Result<u64> {
+        let step = async |text: &'static str| tx.batch_execute(text).await.map_err(|e| Error::database("setting bad rows apart", e));
+        let mut ranges = vec![0..batch.rows.len()];
+        let mut stored = 0;
+        while let Some(range) = ranges.pop() {
+            step("SAVEPOINT part").await?;
+            match self.store_rows(tx, batch, &batch.rows[range.clone()], module_id).await {
+                Ok(rows) => {
+                    stored += rows;
+                    step("RELEASE part").await?;
+                }
+                Err(error) if error.is_data() => {
+                    step("ROLLBACK TO part; RELEASE part").await?;
+                    if range.len() == 1 {
+                        refused.push((range.start, error));
+                    } else {
+                        let middle = range.start + range.len() / 2;
+                        ranges.push(middle..range.end);
+                        ranges.push(range.start..middle);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Quarantine, fold, ledger line, COMMIT.
+    async fn finish<R: Record>(
+        &self,
+        tx: Transaction<'_>,
+        batch: &Batch<R>,
+        stored: &mut Stored,
+        refused: &[(usize, Error)],
+        digest: &[u8],
+    ) -> Result<Option<Stored>> {
+        let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
+        for (place, error) in refused {
+            let record = serde_json::to_string(&batch.rows[*place]).unwrap_or_default();
+            let (sqlstate, reason) = (error.sqlstate().unwrap_or_default(), error.to_string());
+            tracing::warn!(batch = %batch.id, table = R::TABLE, sqlstate, reason, "row quarantined");
+            tx.execute(sql::QUARANTINE_INSERT, &[&batch.id, &batch.producer, &R::TABLE, &record, &sqlstate, &reason])
+                .await
+                .map_err(|e| Error::database(&doing(), e))?;
+        }
+        stored.quarantined = refused.len() as u64;
+        stored.duplicates = (batch.rows.len() as u64).saturating_sub(stored.rows + stored.quarantined);
+        if R::TABLE == OrderEvent::TABLE && stored.rows > 0 {
+            let mut orders: Vec<&str> = batch.rows.iter().filter_map(Record::order_id).collect();
+            orders.sort_unstable();
+            orders.dedup();
+            let statement = tx.prepare_cached(sql::ORDER_FOLD).await.map_err(|e| Error::database(&doing(), e))?;
+            tx.query(&statement, &[&orders]).await.map_err(|e| Error::database(&doing(), e))?;
+        }
+        let statement = tx.prepare_cached(sql::LEDGER_INSERT).await.map_err(|e| Error::database(&doing(), e))?;
+        let rows = i64::try_from(stored.rows).unwrap_or(i64::MAX);
+        tx.execute(&statement, &[&batch.id, &batch.producer, &R::TABLE, &rows, &batch.min_time, &batch.max_time, &digest])
+            .await
+            .map_err(|e| Error::database(&doing(), e))?;
+        tx.commit().await.map_err(|e| Error::database(&doing(), e))?;
+        Ok(Some(*stored))
+    }
+}
+
+/// SHA-256 of the rows as they are encoded, modules by name: the same whichever way they go in.
+fn digest<R: Record>(batch: &Batch<R>) -> Vec<u8> {
+    let mut sha = Sha256::new();
+    sha.update(CopyRows::encode(&batch.rows, None, |_| 0));
+    let mut last = None;
+    for name in batch.rows.iter().map(Record::module) {
+        // Runs of one module are the usual case; its name counts once a run.
+        if name != last {
+            sha.update(name.unwrap_or_default());
+            sha.update([0]);
+            last = name;
+        } else {
+            sha.update([1]);
+        }
+    }
+    sha.finalize().to_vec()
+}
+
+/// Another send of the same batch was faster.
+fn is_ledger_conflict(error: &Error) -> bool {
+    error.sqlstate() == Some("23505") && error.to_string().contains("ingest_batch_pkey")
+}

@@ -1,0 +1,82 @@
+//! The statements that store records, made of the records' own constants.
+
+use crate::records::Record;
+
+use super::encode::type_name;
+
+/// How a table takes a row that it has already.
+enum Again {
+    /// It can't tell: the batch's id alone guards it.
+    Unknown,
+    /// The row's own id is unique: nothing changes.
+    Nothing(&'static str),
+    /// The row is updated.
+    Update,
+}
+
+fn again(table: &str) -> Again {
+    match table {
+        "order_event" | "risk_evaluation" | "proposal" => Again::Nothing("ON CONFLICT DO NOTHING"),
+        // Any other conflict, such as two active regimes, must be seen.
+        "regime_state" => Again::Nothing("ON CONFLICT (regime_id) DO NOTHING"),
+        "module" => Again::Update,
+        _ => Again::Unknown,
+    }
+}
+
+/// Whether rows of the table carry their batch's id.
+pub(super) fn has_batch_id(table: &str) -> bool {
+    !matches!(table, "module" | "regime_state")
+}
+
+/// Whether the table's rows can go in by COPY: it knows no ON CONFLICT.
+pub(super) fn can_copy(table: &str) -> bool {
+    matches!(again(table), Again::Unknown)
+}
+
+pub(super) fn copy<R: Record>() -> String {
+    format!("COPY hitherto.{} ({}) FROM STDIN (FORMAT binary)", R::TABLE, columns::<R>())
+}
+
+pub(super) fn insert<R: Record>() -> String {
+    let arrays: Vec<String> = R::COLUMNS.iter().enumerate().map(|(i, c)| format!("${}::{}[]", i + 1, type_name(c.kind))).collect();
+    let names: Vec<&str> = R::COLUMNS.iter().map(|c| c.name).collect();
+    let (table, columns, arrays, names) = (R::TABLE, columns::<R>(), arrays.join(", "), names.join(", "));
+    match again(table) {
+        Again::Update => format!(
+            "-- {table}_insert
+             INSERT INTO hitherto.{table} ({columns})
+             SELECT DISTINCT ON (name) {names} FROM unnest({arrays}) WITH ORDINALITY AS r ({names}, n) ORDER BY name, n DESC
+             ON CONFLICT (name) DO UPDATE SET version = excluded.version, status = excluded.status, config = excluded.config,
+                 error_message = excluded.error_message, updated_at = clock_timestamp()"
+        ),
+        Again::Nothing(conflict) => format!("{} {conflict}", plain(table, &columns, &names, &arrays, R::COLUMNS.len())),
+        Again::Unknown => plain(table, &columns, &names, &arrays, R::COLUMNS.len()),
+    }
+}
+
+fn plain(table: &str, columns: &str, names: &str, arrays: &str, count: usize) -> String {
+    let batch_id = if has_batch_id(table) { format!(", ${}::uuid", count + 1) } else { String::new() };
+    format!("-- {table}_insert\nINSERT INTO hitherto.{table} ({columns}) SELECT {names}{batch_id} FROM unnest({arrays}) AS r ({names})")
+}
+
+fn columns<R: Record>() -> String {
+    let mut names: Vec<&str> = R::COLUMNS.iter().map(|c| c.name).collect();
+    if has_batch_id(R::TABLE) {
+        names.push("batch_id");
+    }
+    names.join(", ")
+}
+
+pub(super) const LEDGER_FIND: &str = "-- ledger_find\nSELECT row_count, digest FROM hitherto.ingest_batch WHERE batch_id = $1";
+
+pub(super) const LEDGER_INSERT: &str = "-- ledger_insert
+INSERT INTO hitherto.ingest_batch (batch_id, producer, table_name, row_count, min_time, max_time, digest)
+VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+pub(super) const MODULE_ENSURE: &str = "-- module_ensure\nSELECT name, module_id FROM hitherto.module_ensure($1)";
+
+pub(super) const ORDER_FOLD: &str = "-- execution_report_fold\nSELECT hitherto.execution_report_fold($1)";
+
+pub(super) const QUARANTINE_INSERT: &str = "-- quarantine_insert
+INSERT INTO hitherto.quarantine (batch_id, producer, table_name, record, sqlstate, reason) VALUES ($1, $2, $3, $4, $5, $6)";

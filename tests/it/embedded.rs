@@ -1,0 +1,61 @@
+//! The embedded engine itself.
+
+use hitherto::Config;
+use hitherto::cli::embedded::Embedded;
+
+async fn count(engine: &Embedded) -> i64 {
+    let client = Config::from_url(&engine.url()).unwrap().connect().await.unwrap();
+    client.query_one("SELECT count(*) FROM kept", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn data_in_a_folder_outlives_the_engine_even_when_it_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Embedded::start(Some(folder.path())).await.unwrap();
+    let client = Config::from_url(&engine.url()).unwrap().connect().await.unwrap();
+    client.batch_execute("CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000)").await.unwrap();
+    drop(client);
+    engine.stop().await.unwrap();
+
+    let engine = Embedded::start(Some(folder.path())).await.unwrap();
+    assert_eq!(count(&engine).await, 1000);
+    let client = Config::from_url(&engine.url()).unwrap().connect().await.unwrap();
+    client.batch_execute("INSERT INTO kept VALUES (0)").await.unwrap();
+    drop(client);
+    engine.kill().await.unwrap();
+
+    let engine = Embedded::start(Some(folder.path())).await.unwrap();
+    assert_eq!(count(&engine).await, 1001);
+    engine.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_engine_on_one_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Embedded::start(Some(folder.path())).await.unwrap();
+    let error = Embedded::start(Some(folder.path())).await.unwrap_err();
+    assert!(error.to_string().contains("another embedded engine"), "{error}");
+    first.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_take_turns_and_start_clean() {
+    let engine = Embedded::start(None).await.unwrap();
+    let config = Config::from_url(&engine.url()).unwrap();
+    let mut first = config.connect().await.unwrap();
+    first.prepare("SELECT 1").await.unwrap();
+    let tx = first.transaction().await.unwrap();
+    tx.batch_execute("CREATE TEMP TABLE mine (n int); CREATE TABLE lost (n int)").await.unwrap();
+
+    let second = tokio::spawn(async move {
+        let client = config.connect().await.unwrap();
+        let statement = client.prepare("SELECT to_regclass('pg_temp.mine') IS NULL AND to_regclass('lost') IS NULL").await.unwrap();
+        client.query_one(&statement, &[]).await.unwrap().get::<_, bool>(0)
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(!second.is_finished(), "the second connection waits for the first");
+    // Dropped amid its transaction: the next session must not be in it.
+    drop(tx);
+    drop(first);
+    assert!(second.await.unwrap(), "nothing of the first session is left");
+}

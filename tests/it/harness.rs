@@ -1,0 +1,195 @@
+//! Databases for tests: the embedded engine, a private native server, and whatever
+//! `HITHERTO_TEST_DATABASE_URL` names.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hitherto::cli::embedded::Embedded;
+use hitherto::{Capabilities, Config, Engine, Store, migrate};
+
+/// A fresh database on some engine, migrated.
+pub struct Db {
+    /// How the engine is called in messages.
+    pub name: &'static str,
+    pub store: Store,
+    pub config: Config,
+    _engine: Option<Embedded>,
+}
+
+/// A fresh database on the embedded engine, migrated.
+pub async fn embedded() -> Db {
+    let engine = Embedded::start(None).await.expect("the embedded engine starts");
+    let config = Config::from_url(&engine.url()).unwrap();
+    Db { name: "embedded", store: migrated(&config, None).await, config, _engine: Some(engine) }
+}
+
+/// A fresh, migrated database on the private server, as plain PostgreSQL.
+pub async fn native() -> Db {
+    let config = empty_database().await;
+    Db { name: "postgresql", store: migrated(&config, Some(Engine::Postgresql)).await, config, _engine: None }
+}
+
+/// The same as TimescaleDB, where the server offers it.
+pub async fn native_timescaledb() -> Option<Db> {
+    let config = empty_database().await;
+    let client = config.connect().await.unwrap();
+    let offered = Capabilities::detect(&client).await.unwrap().engine == Engine::Timescaledb;
+    drop(client);
+    if !offered {
+        return None;
+    }
+    Some(Db { name: "timescaledb", store: migrated(&config, None).await, config, _engine: None })
+}
+
+/// A fresh, migrated database on every engine there is.
+pub async fn all() -> Vec<Db> {
+    let mut all = vec![embedded().await, native().await];
+    all.extend(native_timescaledb().await);
+    if let Some(config) = named_server().await {
+        all.push(Db { name: "HITHERTO_TEST_DATABASE_URL", store: migrated(&config, None).await, config, _engine: None });
+    }
+    all
+}
+
+pub async fn migrated(config: &Config, engine: Option<Engine>) -> Store {
+    let mut client = config.connect().await.unwrap();
+    let mut capabilities = Capabilities::detect(&client).await.unwrap();
+    if let Some(engine) = engine {
+        capabilities = capabilities.with_engine(engine).unwrap();
+    }
+    migrate::migrate(&mut client, &capabilities).await.unwrap();
+    drop(client);
+    Store::connect(config.clone()).await.unwrap()
+}
+
+/// A new, empty database on the private server.
+pub async fn empty_database() -> Config {
+    create_database(&server().config()).await
+}
+
+async fn named_server() -> Option<Config> {
+    let url = std::env::var("HITHERTO_TEST_DATABASE_URL").ok().filter(|url| !url.is_empty())?;
+    Some(create_database(&Config::from_url(&url).unwrap()).await)
+}
+
+async fn create_database(config: &Config) -> Config {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let client = config.connect().await.expect("the test server answers");
+    client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
+    config.clone().with_database(&name)
+}
+
+/// One private PostgreSQL server a test process, on a free port, in a temporary folder.
+pub fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(Server::start)
+}
+
+pub struct Server {
+    bin: PathBuf,
+    folder: PathBuf,
+    pub port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let bin = server_programs().expect("PostgreSQL 15 or newer must be installed; run: make setup");
+        let folder = tempfile::Builder::new().prefix("hitherto-pg-").tempdir().unwrap().keep();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if is_root() {
+            run(Command::new("chown").arg("-R").arg("postgres").arg(&folder));
+        }
+        let server = Self { bin, folder, port };
+        let data = server.folder.join("data");
+        run(server
+            .command("initdb")
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
+            .arg(&data));
+        let preload = if timescaledb_is_offered(&server.bin) {
+            "-c shared_preload_libraries=timescaledb -c timescaledb.telemetry_level=off"
+        } else {
+            ""
+        };
+        let options = format!(
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off -c max_connections=100 -c max_worker_processes=32 {preload}",
+            server.folder.display()
+        );
+        run(server
+            .command("pg_ctl")
+            .args(["-w", "-s", "-l"])
+            .arg(server.folder.join("log"))
+            .arg("-o")
+            .arg(options)
+            .arg("-D")
+            .arg(&data)
+            .arg("start"));
+        server.stop_with_this_process(&data);
+        server
+    }
+
+    pub fn config(&self) -> Config {
+        Config::from_url(&format!("postgresql://postgres@127.0.0.1:{}/postgres", self.port)).unwrap()
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = self.command_of(&self.bin.join(program));
+        command.current_dir(&self.folder);
+        command
+    }
+
+    /// PostgreSQL refuses to run as root.
+    fn command_of(&self, path: &Path) -> Command {
+        if is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(path);
+            command
+        } else {
+            Command::new(path)
+        }
+    }
+
+    /// Tests may be killed: a watcher, whose standard input ends when this process does, stops the
+    /// server and removes its folder.
+    fn stop_with_this_process(&self, data: &Path) {
+        let script = format!(
+            "cat > /dev/null; {} -m immediate -s -D {} stop; rm -rf {}",
+            self.bin.join("pg_ctl").display(),
+            data.display(),
+            self.folder.display()
+        );
+        let mut watcher = self.command_of(Path::new("sh"));
+        watcher.arg("-c").arg(script).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        std::mem::forget(watcher.spawn().unwrap());
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0\n"))
+}
+
+/// Debian keeps the server's programs off the PATH.
+fn server_programs() -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|e| e.path().join("bin")))
+        .filter(|bin| bin.join("initdb").exists())
+        .collect();
+    found.sort();
+    found.pop().or_else(|| {
+        std::env::split_paths(&std::env::var_os("PATH")?).find(|folder| folder.join("initdb").exists() && folder.join("pg_ctl").exists())
+    })
+}
+
+fn timescaledb_is_offered(bin: &Path) -> bool {
+    let output = Command::new(bin.join("pg_config")).arg("--sharedir").output();
+    output.is_ok_and(|o| Path::new(String::from_utf8_lossy(&o.stdout).trim()).join("extension/timescaledb.control").exists())
+}
