@@ -25,6 +25,7 @@ pub mod cli;
 mod config;
 mod engine;
 mod error;
+mod lease;
 pub mod migrate;
 pub mod records;
 pub mod store;

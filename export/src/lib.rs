@@ -1,1 +1,25 @@
-//! x
+//! PostgreSQL to Arrow to Parquet and Delta.
+//!
+//! A [`Dataset`] is a name and a SELECT. [`export_lake`] writes any number of them, as one snapshot,
+//! into Delta tables: `LAKE/<dataset>/day=YYYY-MM-DD/*.parquet` where the dataset has a time column,
+//! `LAKE/<dataset>/*.parquet` where it has none. [`export_file`] writes one flat Parquet file. Types are
+//! exact or refused. Data files are written and synced before the commit that makes them visible, so
+//! that readers see the old state or the new one. Files that a commit replaces stay on disk, for
+//! readers of the version before.
+//!
+//! This crate knows nothing of what the rows mean.
+
+mod column;
+mod dataset;
+mod error;
+mod file;
+mod lake;
+mod numeric;
+mod parquet_file;
+mod read;
+mod snapshot;
+
+pub use dataset::{Dataset, Exported, Options, Progress};
+pub use error::{ExportError, ExportErrorKind};
+pub use file::export_file;
+pub use lake::export_lake;

@@ -43,7 +43,7 @@ COMMENT ON COLUMN hitherto.execution_report.first_fill_at IS 'First fill that co
 COMMENT ON COLUMN hitherto.execution_report.filled_at IS 'When the fills reached the quantity';
 COMMENT ON COLUMN hitherto.execution_report.closed_at IS 'When it was filled, cancelled, rejected or expired';
 COMMENT ON COLUMN hitherto.execution_report.broker IS 'Who executes, from the first event that names one';
-COMMENT ON COLUMN hitherto.execution_report.anomalies IS 'Names of what should not have happened, sorted';
+COMMENT ON COLUMN hitherto.execution_report.anomalies IS 'Names of what should not have happened, sorted; with out_of_range, sums that do not fit are left at 0';
 COMMENT ON COLUMN hitherto.execution_report.event_count IS 'Distinct events';
 COMMENT ON COLUMN hitherto.execution_report.last_event_at IS 'Latest event';
 COMMENT ON COLUMN hitherto.execution_report.first_event_at IS 'Earliest event; order_execution counts the order in its bucket';
@@ -146,15 +146,15 @@ BEGIN
                     ELSE 'pending' END AS status,
                coalesce(w.void_unknown, false) AS void_unknown, coalesce(w.correction_unknown, false) AS correction_unknown,
                coalesce(w.fill_not_positive, false) AS fill_not_positive,
-               greatest(f.quantity, f.commission, abs(f.notional) / nullif(f.priced, 0)) >= 1e20 AS out_of_range
+               coalesce(greatest(f.quantity, abs(f.commission), abs(f.notional) / nullif(f.priced, 0)) > 99999999999999999999, false) AS out_of_range
         FROM told t LEFT JOIN filled f USING (order_id) LEFT JOIN flaw w USING (order_id)
     )
     UPDATE hitherto.execution_report r SET
         proposal_id = s.proposal_id, asset = s.asset, side = s.side, order_type = s.order_type, quantity = s.quantity, status = s.status,
-        filled_quantity = least(s.filled_quantity, 99999999999999999999.999999999999999999),
+        filled_quantity = CASE WHEN s.out_of_range THEN 0 ELSE s.filled_quantity END,
         leaves_quantity = CASE WHEN s.status IN ('pending', 'submitted', 'partially_filled') THEN CASE WHEN s.quantity > s.filled_quantity THEN s.quantity - s.filled_quantity WHEN s.quantity IS NOT NULL THEN 0 END ELSE 0 END,
-        average_fill_price = CASE WHEN s.priced > 0 AND s.out_of_range IS NOT TRUE THEN hitherto.divide_half_even(s.notional, s.priced) END,
-        total_commission = least(s.total_commission, 99999999999999999999.999999999999999999),
+        average_fill_price = CASE WHEN s.priced > 0 AND NOT s.out_of_range THEN hitherto.divide_half_even(s.notional, s.priced) END,
+        total_commission = CASE WHEN s.out_of_range THEN 0 ELSE s.total_commission END,
         submitted_at = s.submitted_at, first_fill_at = s.first_fill_at,
         filled_at = CASE s.status WHEN 'filled' THEN s.reached_at END,
         closed_at = CASE s.status WHEN 'filled' THEN s.reached_at WHEN 'cancelled' THEN s.cancelled_at

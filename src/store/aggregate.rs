@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{Lease, Store};
+use super::Store;
 use crate::error::{Error, Result};
+use crate::lease::Lease;
 
 /// One line of `hitherto.aggregate_freshness`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -22,12 +22,13 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
 use tracing::Instrument;
 
 use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lease::{Lease, pool_error};
 use crate::migrate::{self, SchemaState};
 use crate::records::Record;
 use crate::writer::{Batch, DEFAULT_DEADLINE, Patience, Sender, Stored, Writer, WriterConfig};
@@ -202,37 +203,6 @@ impl Store {
     }
 }
 
-/// A connection that is closed unless its user says that it came to a clean end: one that was
-/// cancelled amid a transaction must not reach the next user.
-pub(crate) struct Lease {
-    object: Option<Object>,
-    clean: bool,
-}
-
-impl Lease {
-    pub(crate) fn new(object: Object) -> Self {
-        Self { object: Some(object), clean: false }
-    }
-
-    pub(crate) fn client(&mut self) -> &mut Object {
-        self.object.as_mut().expect("a lease holds its connection until it is dropped")
-    }
-
-    pub(crate) fn give_back(&mut self) {
-        self.clean = true;
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if !self.clean {
-            if let Some(object) = self.object.take() {
-                drop(Object::take(object));
-            }
-        }
-    }
-}
-
 /// An error, and whether trying again is out of the question whatever its code.
 struct Failure {
     error: Error,
@@ -242,16 +212,5 @@ struct Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self { error, final_: false }
-    }
-}
-
-pub(crate) fn pool_error(error: PoolError, config: &Config) -> Error {
-    match error {
-        PoolError::Backend(e) => Error::database(&format!("connecting to {config}"), e),
-        PoolError::Timeout(_) => Error::new(
-            ErrorKind::Timeout,
-            format!("no connection to {config} became free in time; raise the pool's size or look for transactions that do not end"),
-        ),
-        other => Error::new(ErrorKind::Unreachable, format!("no connection to {config}: {other}")),
     }
 }

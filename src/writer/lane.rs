@@ -1,17 +1,18 @@
 //! One table's way in: collects records into batches and sends them, one after the other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::WriterConfig;
 use super::batch::Batch;
 use super::send::{Patience, Sender};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::records::Record;
 
 /// How long a lane waits between tries when its failure is not one that passes by itself: somebody
@@ -22,19 +23,34 @@ const STUCK_PAUSE: Duration = Duration::from_secs(5);
 pub(super) enum Message<R> {
     /// A record and the room that it takes up.
     Record(R, u32),
-    /// Answer once everything before is committed, or can't be.
-    Flush(oneshot::Sender<Result<()>>),
+    /// Answer once everything before is committed.
+    Flush(oneshot::Sender<()>),
 }
 
 /// What all lanes of a writer share.
 pub(super) struct Shared {
     pub(super) config: WriterConfig,
     pub(super) sender: Sender,
-    /// Bytes of the queue that are free.
-    pub(super) room: Semaphore,
     pub(super) counters: Counters,
-    /// Why a lane can't go on, while it can't.
-    pub(super) stuck: watch::Sender<Option<(ErrorKind, String)>>,
+    pub(super) stuck: watch::Sender<Stuck>,
+    /// Wakes lanes that wait before they try again: somebody wants to know now.
+    pub(super) asked: Notify,
+}
+
+/// Which tables can't be written to, for reasons that do not pass by themselves.
+#[derive(Default)]
+pub(super) struct Stuck {
+    /// Tries that failed so.
+    pub(super) tries: u64,
+    /// Why, by table.
+    pub(super) reasons: BTreeMap<&'static str, (ErrorKind, String)>,
+}
+
+impl Stuck {
+    /// The first reason as an error.
+    pub(super) fn error(&self) -> Option<Error> {
+        self.reasons.values().next().map(|(kind, words)| Error::new(*kind, words.clone()))
+    }
 }
 
 #[derive(Default)]
@@ -50,7 +66,7 @@ pub(super) struct Counters {
 }
 
 /// The lane's task: ends when its channel is closed and everything is sent.
-pub(super) async fn run<R: Record>(shared: Arc<Shared>, mut messages: mpsc::Receiver<Message<R>>) {
+pub(super) async fn run<R: Record>(shared: Arc<Shared>, mut messages: mpsc::Receiver<Message<R>>, room: Arc<Semaphore>) {
     let config = &shared.config;
     let mut open = true;
     while open {
@@ -64,7 +80,7 @@ pub(super) async fn run<R: Record>(shared: Arc<Shared>, mut messages: mpsc::Rece
                 bytes += u64::from(size);
             }
             Some(Message::Flush(answer)) => {
-                let _ = answer.send(Ok(()));
+                let _ = answer.send(());
                 continue;
             }
             None => break,
@@ -89,19 +105,19 @@ pub(super) async fn run<R: Record>(shared: Arc<Shared>, mut messages: mpsc::Rece
         }
         let count = rows.len() as u64;
         let batch = Batch::freeze(Uuid::now_v7(), config.producer.clone(), rows, false);
-        store(&shared, batch, &mut waiting).await;
+        store(&shared, batch).await;
         shared.counters.queued_rows.fetch_sub(count, Relaxed);
         shared.counters.queued_bytes.fetch_sub(bytes, Relaxed);
-        shared.room.add_permits(bytes as usize);
+        room.add_permits(bytes as usize);
         for answer in waiting {
-            let _ = answer.send(Ok(()));
+            let _ = answer.send(());
         }
     }
 }
 
 /// Sends a batch until it is stored. While it can't be for a reason that does not pass by itself,
-/// those who wait for a flush are told and the lane tries again now and then: nothing is thrown away.
-async fn store<R: Record>(shared: &Shared, mut batch: Batch<R>, waiting: &mut Vec<oneshot::Sender<Result<()>>>) {
+/// that is told to whoever asks and the lane tries again now and then: nothing is thrown away.
+async fn store<R: Record>(shared: &Shared, mut batch: Batch<R>) {
     loop {
         let on_retry = |_: &Error| {
             shared.counters.retries.fetch_add(1, Relaxed);
@@ -113,17 +129,18 @@ async fn store<R: Record>(shared: &Shared, mut batch: Batch<R>, waiting: &mut Ve
                 counters.stored.fetch_add(stored.rows, Relaxed);
                 counters.duplicates.fetch_add(stored.duplicates, Relaxed);
                 counters.quarantined.fetch_add(stored.quarantined, Relaxed);
-                shared.stuck.send_if_modified(|stuck| stuck.take().is_some());
+                shared.stuck.send_if_modified(|stuck| stuck.reasons.remove(R::TABLE).is_some());
                 return;
             }
             Err(error) => {
                 tracing::error!(table = R::TABLE, %error, "writer can't go on; it keeps its records and tries again");
                 batch.known = true;
-                for answer in waiting.drain(..) {
-                    let _ = answer.send(Err(Error::new(error.kind(), error.to_string())));
-                }
-                shared.stuck.send_replace(Some((error.kind(), error.to_string())));
-                sleep(STUCK_PAUSE).await;
+                let asked = shared.asked.notified();
+                shared.stuck.send_modify(|stuck| {
+                    stuck.tries += 1;
+                    stuck.reasons.insert(R::TABLE, (error.kind(), error.to_string()));
+                });
+                tokio::select! { () = sleep(STUCK_PAUSE) => {}, () = asked => {} }
             }
         }
     }

@@ -18,20 +18,20 @@ pub(crate) use send::{Patience, Sender};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use chrono::Utc;
 use deadpool_postgres::Pool;
 use serde::Serialize;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::{Limits, Record};
-use lane::{Counters, Message, Shared};
+use lane::{Counters, Message, Shared, Stuck};
 
 /// Rows in a batch, at most, unless told otherwise.
 pub const DEFAULT_MAX_BATCH_ROWS: usize = 20_000;
@@ -39,7 +39,7 @@ pub const DEFAULT_MAX_BATCH_ROWS: usize = 20_000;
 pub const DEFAULT_MAX_BATCH_BYTES: usize = 8 << 20;
 /// How long a record waits for its batch to fill unless told otherwise.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_millis(200);
-/// Bytes that wait, at most, unless told otherwise: 32 MiB. Then `write` waits.
+/// Bytes that wait, at most, by table, unless told otherwise: 32 MiB. Then `write` waits.
 pub const DEFAULT_QUEUE_BYTES: usize = 32 << 20;
 /// How long the database may take over a batch unless told otherwise.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
@@ -57,7 +57,8 @@ pub struct WriterConfig {
     pub max_batch_bytes: usize,
     /// How long a record waits for its batch to fill.
     pub max_age: Duration,
-    /// Bytes of records that wait or are under way, at most; then `write` waits.
+    /// Bytes of one table's records that wait or are under way, at most; then `write` waits. A table
+    /// that can't be written to does not hold up the others.
     pub queue_bytes: usize,
     /// How long the database may take over a batch before it is sent again.
     pub deadline: Duration,
@@ -112,13 +113,20 @@ pub struct Writer {
 struct Inner {
     shared: Arc<Shared>,
     lanes: Mutex<HashMap<TypeId, Lane>>,
-    closed: AtomicBool,
+    /// Held while a record is put into its lane, so that none slips in behind the last flush.
+    closed: RwLock<bool>,
 }
 
-/// A table's channel, its type put aside, and how to ask it for a flush.
+/// The way into a table's lane, its type put aside, and how to ask it for a flush.
 struct Lane {
-    channel: Box<dyn Any + Send>,
+    entry: Box<dyn Any + Send>,
     flush: FlushFn,
+}
+
+struct Entry<R> {
+    channel: mpsc::Sender<Message<R>>,
+    /// Bytes of the lane's queue that are free.
+    room: Arc<Semaphore>,
 }
 
 type FlushFn = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
@@ -129,9 +137,9 @@ impl Writer {
         config.queue_bytes = config.queue_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         config.max_batch_bytes = config.max_batch_bytes.clamp(1, config.queue_bytes);
         let sender = Sender::new(pool, capabilities, database, config.deadline);
-        let room = Semaphore::new(config.queue_bytes);
-        let shared = Shared { config, sender, room, counters: Counters::default(), stuck: watch::channel(None).0 };
-        Self { inner: Arc::new(Inner { shared: Arc::new(shared), lanes: Mutex::default(), closed: AtomicBool::new(false) }) }
+        let shared =
+            Shared { config, sender, counters: Counters::default(), stuck: watch::channel(Stuck::default()).0, asked: Notify::new() };
+        Self { inner: Arc::new(Inner { shared: Arc::new(shared), lanes: Mutex::default(), closed: RwLock::new(false) }) }
     }
 
     /// Takes a record. Waits while the queue is full; a future that is dropped before it is ready has
@@ -142,18 +150,19 @@ impl Writer {
     /// after [`Writer::close`]. While the database turns writes down for good (a privilege, a missing
     /// table) and the queue is full, that error.
     pub async fn write<R: Record>(&self, record: R) -> Result<()> {
-        if self.inner.closed.load(Relaxed) {
-            return Err(closed());
-        }
         let shared = &self.inner.shared;
         record.validate(&shared.config.limits, Utc::now())?;
         let size = u32::try_from(record.size().min(shared.config.queue_bytes)).unwrap_or(u32::MAX);
-        let channel = self.channel::<R>();
-        let room = match shared.room.try_acquire_many(size) {
-            Ok(room) => room,
-            Err(_) => self.wait_for_room(size).await?,
+        let (channel, free) = self.entry::<R>()?;
+        let at_once = free.try_acquire_many(size).ok().zip(channel.try_reserve().ok());
+        let (room, place) = match at_once {
+            Some(both) => both,
+            None => self.wait_for_room(&channel, &free, size).await?,
         };
-        let place = channel.reserve().await.map_err(|_| closed())?;
+        let closed_flag = self.inner.closed.read().unwrap_or_else(|e| e.into_inner());
+        if *closed_flag {
+            return Err(closed());
+        }
         let counters = &shared.counters;
         counters.accepted.fetch_add(1, Relaxed);
         counters.queued_rows.fetch_add(1, Relaxed);
@@ -163,22 +172,37 @@ impl Writer {
         Ok(())
     }
 
-    async fn wait_for_room(&self, size: u32) -> Result<tokio::sync::SemaphorePermit<'_>> {
+    async fn wait_for_room<'a, R: Record>(
+        &self,
+        channel: &'a mpsc::Sender<Message<R>>,
+        room: &'a Semaphore,
+        size: u32,
+    ) -> Result<(SemaphorePermit<'a>, mpsc::Permit<'a, Message<R>>)> {
         let mut stuck = self.inner.shared.stuck.subscribe();
+        let both = async {
+            let room = room.acquire_many(size).await.map_err(|_| closed())?;
+            let place = channel.reserve().await.map_err(|_| closed())?;
+            Ok((room, place))
+        };
         tokio::select! {
-            room = self.inner.shared.room.acquire_many(size) => room.map_err(|_| closed()),
-            reason = stuck.wait_for(Option::is_some) => {
-                let (kind, words) = reason.ok().and_then(|r| r.clone()).unwrap_or((ErrorKind::Closed, String::new()));
-                Err(Error::new(kind, format!("the queue is full and the database takes nothing: {words}")))
+            both = both => both,
+            reason = stuck.wait_for(|stuck| stuck.reasons.contains_key(R::TABLE)) => {
+                let error = reason.ok().and_then(|stuck| stuck.error()).unwrap_or_else(closed);
+                Err(Error::new(error.kind(), format!("the queue is full and the database takes nothing: {error}")))
             }
         }
     }
 
-    fn channel<R: Record>(&self) -> mpsc::Sender<Message<R>> {
+    /// The way into the record's lane, which starts with its first record.
+    fn entry<R: Record>(&self) -> Result<(mpsc::Sender<Message<R>>, Arc<Semaphore>)> {
         let mut lanes = self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner());
+        if *self.inner.closed.read().unwrap_or_else(|e| e.into_inner()) {
+            return Err(closed());
+        }
         let lane = lanes.entry(TypeId::of::<R>()).or_insert_with(|| {
             let (channel, messages) = mpsc::channel::<Message<R>>(CHANNEL);
-            tokio::spawn(lane::run(self.inner.shared.clone(), messages));
+            let room = Arc::new(Semaphore::new(self.inner.shared.config.queue_bytes));
+            tokio::spawn(lane::run(self.inner.shared.clone(), messages, room.clone()));
             let to = channel.downgrade();
             let flush: FlushFn = Arc::new(move || {
                 let to = to.upgrade();
@@ -186,12 +210,13 @@ impl Writer {
                     let (answer, answered) = oneshot::channel();
                     let Some(to) = to else { return Ok(()) };
                     to.send(Message::Flush(answer)).await.map_err(|_| closed())?;
-                    answered.await.unwrap_or_else(|_| Err(closed()))
+                    answered.await.map_err(|_| closed())
                 })
             });
-            Lane { channel: Box::new(channel), flush }
+            Lane { entry: Box::new(Entry { channel, room }), flush }
         });
-        lane.channel.downcast_ref::<mpsc::Sender<Message<R>>>().expect("a lane is found by its record's type").clone()
+        let entry = lane.entry.downcast_ref::<Entry<R>>().expect("a lane is found by its record's type");
+        Ok((entry.channel.clone(), entry.room.clone()))
     }
 
     /// Waits until every record that was taken before is committed, or quarantined.
@@ -204,13 +229,17 @@ impl Writer {
             let lanes = self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner());
             lanes.values().map(|lane| lane.flush.clone()).collect()
         };
-        let mut first = Ok(());
-        for answer in futures_util::future::join_all(flushes.iter().map(|flush| flush())).await {
-            if first.is_ok() {
-                first = answer;
+        let mut stuck = self.inner.shared.stuck.subscribe();
+        let tries = stuck.borrow().tries;
+        // Lanes that are stuck try again now: only a verdict later than the question counts.
+        self.inner.shared.asked.notify_waiters();
+        let all = futures_util::future::try_join_all(flushes.iter().map(|flush| flush()));
+        tokio::select! {
+            all = all => all.map(|_| ()),
+            verdict = stuck.wait_for(|stuck| stuck.tries > tries && !stuck.reasons.is_empty()) => {
+                Err(verdict.ok().and_then(|stuck| stuck.error()).unwrap_or_else(closed))
             }
         }
-        first
     }
 
     /// Takes no more records and waits until those it has are committed.
@@ -218,7 +247,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::flush`]; the message says how many records were not stored.
     pub async fn close(&self) -> Result<WriterStats> {
-        self.inner.closed.store(true, Relaxed);
+        self.shut();
         let flushed = self.flush().await;
         self.finish(flushed)
     }
@@ -228,11 +257,15 @@ impl Writer {
     /// # Errors
     /// As [`Writer::close`], and `Timeout` when the wait was too long.
     pub async fn close_within(&self, limit: Duration) -> Result<WriterStats> {
-        self.inner.closed.store(true, Relaxed);
+        self.shut();
         let flushed = tokio::time::timeout(limit, self.flush())
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, format!("the database took nothing for {} s", limit.as_secs_f64()))));
         self.finish(flushed)
+    }
+
+    fn shut(&self) {
+        *self.inner.closed.write().unwrap_or_else(|e| e.into_inner()) = true;
     }
 
     fn finish(&self, flushed: Result<()>) -> Result<WriterStats> {

@@ -11,6 +11,7 @@ use futures_util::SinkExt;
 use postgres_types::ToSql;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
+use tokio_postgres::IsolationLevel;
 
 use super::batch::{Batch, Stored};
 use super::encode::{CopyRows, arrays};
@@ -18,11 +19,14 @@ use super::sql;
 use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lease::{Lease, pool_error};
 use crate::records::{OrderEvent, Record};
-use crate::store::{Lease, pool_error};
 
 /// Rows in one INSERT ... FROM unnest.
 const INSERT_ROWS: usize = 5_000;
+
+/// How many times longer it may take when bad rows are set apart one by one.
+const HALVING: u32 = 20;
 
 /// How long to go on after failures that may pass.
 #[derive(Debug, Clone, Copy)]
@@ -62,18 +66,23 @@ impl Sender {
             Patience::Endless => backoff.without_max_times().build(),
             Patience::Tries(tries) => backoff.with_max_times(tries.saturating_sub(1)).build(),
         };
-        let mut known = batch.known;
+        let (mut known, mut halve) = (batch.known, false);
         loop {
-            let error = match timeout(self.deadline, self.attempt(batch, known)).await {
+            let deadline = if halve { self.deadline * HALVING } else { self.deadline };
+            let error = match timeout(deadline, self.attempt(batch, known, halve)).await {
                 Ok(Ok(stored)) => return Ok(stored),
                 Ok(Err(error)) => error,
                 Err(_) => Error::new(
                     ErrorKind::Timeout,
-                    format!("batch {} of {}: the database did not answer within {} s", batch.id, R::TABLE, self.deadline.as_secs_f64()),
+                    format!("batch {} of {}: the database did not answer within {} s", batch.id, R::TABLE, deadline.as_secs_f64()),
                 ),
             };
             // From now on the batch may be there: its COMMIT's answer may be what was lost.
             known = true;
+            if error.is_data() && !halve {
+                halve = true;
+                continue;
+            }
             if !error.is_retryable() {
                 return Err(error);
             }
@@ -84,53 +93,61 @@ impl Sender {
         }
     }
 
-    async fn attempt<R: Record>(&self, batch: &Batch<R>, known: bool) -> Result<Stored> {
+    async fn attempt<R: Record>(&self, batch: &Batch<R>, known: bool, halve: bool) -> Result<Stored> {
         let mut lease = Lease::new(self.pool.get().await.map_err(|e| pool_error(e, &self.config))?);
-        let result = self.attempt_on(&mut lease, batch, known).await;
+        let result = self.attempt_on(&mut lease, batch, known, halve).await;
         // An error from the server leaves the connection in order once its transaction was rolled
         // back; anything else, a future dropped amid a COPY among it, closes it.
-        if result.as_ref().map_or_else(|e| e.sqlstate().is_some(), |_| true) && lease.client().batch_execute("ROLLBACK").await.is_ok() {
+        let whole = match &result {
+            Ok(_) => true,
+            Err(error) => error.sqlstate().is_some() && lease.client().batch_execute("ROLLBACK").await.is_ok(),
+        };
+        if whole {
             lease.give_back();
         }
         result
     }
 
-    async fn attempt_on<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>, known: bool) -> Result<Stored> {
+    async fn attempt_on<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>, known: bool, halve: bool) -> Result<Stored> {
         if known && let Some(stored) = self.find(lease, batch).await? {
             return Ok(stored);
         }
+        if halve {
+            // A module that was deleted by hand would condemn rows that are good.
+            self.modules.write().unwrap_or_else(|e| e.into_inner()).clear();
+        }
         let ids = self.module_ids(lease, batch).await?;
         let module_id = |row: &R| row.module().and_then(|name| ids.get(name)).copied().unwrap_or_default();
-        let digest = digest(batch);
-        let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
-
         let mut stored = Stored::default();
-        let mut refused: Vec<(usize, Error)> = Vec::new();
+        let mut refused = Vec::new();
         let tx = self.begin(lease, R::TABLE).await?;
-        match self.store_rows(&tx, batch, &batch.rows, &module_id).await {
-            Ok(rows) => {
-                stored.rows = rows;
-                self.finish(tx, batch, &mut stored, &refused, &digest).await
-            }
-            Err(error) if error.is_data() => {
-                tx.rollback().await.map_err(|e| Error::database(&doing(), e))?;
-                let tx = self.begin(lease, R::TABLE).await?;
-                stored.rows = self.store_halves(&tx, batch, &module_id, &mut refused).await?;
-                self.finish(tx, batch, &mut stored, &refused, &digest).await
+        stored.rows = if halve {
+            self.store_halves(&tx, batch, &module_id, &mut refused).await?
+        } else {
+            self.store_rows(&tx, batch, &batch.rows, &module_id).await?
+        };
+        match self.finish(tx, batch, &mut stored, &refused).await {
+            Err(error) if is_ledger_conflict(&error) => {
+                Err(Error::new(ErrorKind::Unreachable, format!("batch {} was sent twice at once; looking it up", batch.id)))
             }
             Err(error) => Err(error),
+            Ok(()) => Ok(stored),
         }
-        .or_else(|error| if is_ledger_conflict(&error) { Ok(None) } else { Err(error) })?
-        .map_or_else(|| Err(Error::new(ErrorKind::Unreachable, format!("batch {} was sent twice at once; looking it up", batch.id))), Ok)
     }
 
     async fn begin<'a>(&self, lease: &'a mut Lease, table: &str) -> Result<Transaction<'a>> {
-        let tx = lease.client().transaction().await.map_err(|e| Error::database("opening a transaction", e))?;
+        let doing = "opening a transaction";
+        // The fold needs to see what others committed while it waited, whatever the database's default.
+        let builder = lease.client().build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+        let tx = builder.start().await.map_err(|e| Error::database(doing, e))?;
+        // The server gives up when this side does: an abandoned statement would keep its locks.
+        let timeout = format!("SET LOCAL statement_timeout = {}", self.deadline.as_millis().clamp(1, i32::MAX as u128));
+        tx.batch_execute(&timeout).await.map_err(|e| Error::database(doing, e))?;
         if self.capabilities.engine == crate::Engine::Timescaledb && !sql::can_copy(table) {
             // A late replay looks its ids up in the columnstore; the default would stop it.
             tx.batch_execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
                 .await
-                .map_err(|e| Error::database("opening a transaction", e))?;
+                .map_err(|e| Error::database(doing, e))?;
         }
         Ok(tx)
     }
@@ -143,14 +160,15 @@ impl Sender {
         let Some(row) = client.query_opt(&statement, &[&batch.id]).await.map_err(|e| Error::database(doing, e))? else {
             return Ok(None);
         };
-        let (rows, theirs): (i64, Vec<u8>) = (row.get(0), row.get(1));
+        let (rows, theirs, quarantined): (i64, Vec<u8>, i64) = (row.get(0), row.get(1), row.get(2));
         if theirs != digest(batch) {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 format!("batch {} stands in the ledger with other content; an id is given once", batch.id),
             ));
         }
-        Ok(Some(Stored { rows: u64::try_from(rows).unwrap_or_default(), already: true, ..Stored::default() }))
+        let count = |n: i64| u64::try_from(n).unwrap_or_default();
+        Ok(Some(Stored { rows: count(rows), quarantined: count(quarantined), already: true, duplicates: 0 }))
     }
 
     /// Ids of the modules that the rows name; unknown ones are registered.
@@ -217,6 +235,13 @@ impl Sender {
             }
             stored += tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
         }
+        if R::TABLE == OrderEvent::TABLE && stored > 0 {
+            let mut orders: Vec<&str> = rows.iter().filter_map(Record::order_id).collect();
+            orders.sort_unstable();
+            orders.dedup();
+            let statement = tx.prepare_cached(sql::ORDER_FOLD).await.map_err(|e| Error::database(&doing(), e))?;
+            tx.query(&statement, &[&orders]).await.map_err(|e| Error::database(&doing(), e))?;
+        }
         Ok(stored)
     }
 
@@ -261,8 +286,7 @@ impl Sender {
         batch: &Batch<R>,
         stored: &mut Stored,
         refused: &[(usize, Error)],
-        digest: &[u8],
-    ) -> Result<Option<Stored>> {
+    ) -> Result<()> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
         for (place, error) in refused {
             let record = serde_json::to_string(&batch.rows[*place]).unwrap_or_default();
@@ -274,20 +298,12 @@ impl Sender {
         }
         stored.quarantined = refused.len() as u64;
         stored.duplicates = (batch.rows.len() as u64).saturating_sub(stored.rows + stored.quarantined);
-        if R::TABLE == OrderEvent::TABLE && stored.rows > 0 {
-            let mut orders: Vec<&str> = batch.rows.iter().filter_map(Record::order_id).collect();
-            orders.sort_unstable();
-            orders.dedup();
-            let statement = tx.prepare_cached(sql::ORDER_FOLD).await.map_err(|e| Error::database(&doing(), e))?;
-            tx.query(&statement, &[&orders]).await.map_err(|e| Error::database(&doing(), e))?;
-        }
         let statement = tx.prepare_cached(sql::LEDGER_INSERT).await.map_err(|e| Error::database(&doing(), e))?;
         let rows = i64::try_from(stored.rows).unwrap_or(i64::MAX);
-        tx.execute(&statement, &[&batch.id, &batch.producer, &R::TABLE, &rows, &batch.min_time, &batch.max_time, &digest])
+        tx.execute(&statement, &[&batch.id, &batch.producer, &R::TABLE, &rows, &batch.min_time, &batch.max_time, &digest(batch)])
             .await
             .map_err(|e| Error::database(&doing(), e))?;
-        tx.commit().await.map_err(|e| Error::database(&doing(), e))?;
-        Ok(Some(*stored))
+        tx.commit().await.map_err(|e| Error::database(&doing(), e))
     }
 }
 

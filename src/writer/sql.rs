@@ -68,7 +68,9 @@ fn columns<R: Record>() -> String {
     names.join(", ")
 }
 
-pub(super) const LEDGER_FIND: &str = "-- ledger_find\nSELECT row_count, digest FROM hitherto.ingest_batch WHERE batch_id = $1";
+pub(super) const LEDGER_FIND: &str = "-- ledger_find
+SELECT row_count, digest, (SELECT count(*) FROM hitherto.quarantine q WHERE q.batch_id = b.batch_id)
+FROM hitherto.ingest_batch b WHERE batch_id = $1";
 
 pub(super) const LEDGER_INSERT: &str = "-- ledger_insert
 INSERT INTO hitherto.ingest_batch (batch_id, producer, table_name, row_count, min_time, max_time, digest)

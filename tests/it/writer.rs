@@ -270,6 +270,59 @@ async fn backends_killed_while_writing_lose_and_double_nothing() {
 }
 
 #[tokio::test]
+async fn a_stuck_table_answers_every_question_and_holds_up_no_other() {
+    let db = harness::native().await;
+    let client = db.store.client().await.unwrap();
+    client.batch_execute("ALTER TABLE hitherto.health_check RENAME TO elsewhere").await.unwrap();
+    let mut config = WriterConfig::new("test");
+    config.queue_bytes = 64 * 1024;
+    let writer = db.store.writer(config);
+    writer.write(HealthCheck::new("m", "healthy")).await.unwrap();
+    for _ in 0..3 {
+        let error = tokio::time::timeout(Duration::from_secs(3), writer.flush()).await.expect("a flush is answered").unwrap_err();
+        assert!(error.to_string().contains("health_check"), "{error}");
+    }
+    let full = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            if let Err(error) = writer.write(HealthCheck::new("m", "healthy")).await {
+                return error;
+            }
+        }
+    });
+    assert!(full.await.expect("a full queue is told").to_string().contains("the queue is full"));
+    writer.write(OrderEvent::new("o", EventType::Pending)).await.unwrap();
+    let taken = writer.stats().accepted;
+    client.batch_execute("ALTER TABLE hitherto.elsewhere RENAME TO health_check").await.unwrap();
+    assert_eq!(writer.close().await.unwrap().stored, taken, "all that was taken is stored once the table is back");
+}
+
+#[tokio::test]
+async fn sums_that_fit_no_column_stop_nobody() {
+    for db in harness::all().await {
+        db.store
+            .client()
+            .await
+            .unwrap()
+            .batch_execute("ALTER ROLE CURRENT_USER SET default_transaction_isolation = 'repeatable read'")
+            .await
+            .unwrap();
+        let huge: Decimal = "-90000000000000000000".parse().unwrap();
+        let fill = |order: &str, n: i64| OrderEvent::new(order, EventType::Fill).last_quantity(n).last_price(1);
+        let mut rows: Vec<_> = (0..3).map(|_| fill("huge", 1).commission(huge)).collect();
+        rows.extend((0..3).map(|_| {
+            OrderEvent::new("large", EventType::Fill).last_quantity("90000000000000000000".parse::<Decimal>().unwrap()).last_price(2)
+        }));
+        rows.push(fill("good", 5));
+        let stored = db.store.batch_store(&Batch::new("test", rows).unwrap()).await.unwrap();
+        assert_eq!((stored.rows, stored.quarantined), (7, 0), "{}", db.name);
+        for (order, anomalies) in [("huge", vec!["out_of_range"]), ("large", vec!["out_of_range"]), ("good", vec![])] {
+            assert_eq!(db.store.execution_report(order).await.unwrap().unwrap().anomalies, anomalies, "{} {order}", db.name);
+        }
+        db.store.client().await.unwrap().batch_execute("ALTER ROLE CURRENT_USER RESET default_transaction_isolation").await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn two_writers_on_one_order_converge() {
     let db = harness::native().await;
     let writers: Vec<_> = (0..4)

@@ -1,0 +1,71 @@
+//! One flat Parquet file.
+
+use std::path::Path;
+
+use tokio_postgres::Client;
+
+use crate::dataset::{Dataset, Exported, Options, Progress};
+use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::snapshot::{OnProgress, Rows, Snapshot, verify};
+
+/// Exports a dataset into one Parquet file, sorted by the dataset's sort columns and its time. The file
+/// appears whole or not at all; one that is there already is replaced.
+///
+/// # Errors
+/// See [`crate::ExportErrorKind`]; then no file has appeared and none has changed.
+pub async fn export_file(
+    client: &mut Client,
+    dataset: &Dataset,
+    path: &Path,
+    options: &Options,
+    progress: OnProgress<'_>,
+) -> Result<Exported> {
+    dataset.check()?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let doing = format!("writing {}", path.display());
+    if path.is_dir() {
+        return Err(ExportError::new(ExportErrorKind::Lake, format!("{} is a folder; name a file, or export a lake", path.display())));
+    }
+    // On the same file system as the file, so that renaming is one step.
+    let room = tempdir(folder).map_err(|e| ExportError::lake(&doing, e))?;
+    let draft = room.0.join("draft.parquet");
+    let snapshot = Snapshot::open(client, std::slice::from_ref(dataset)).await?;
+    let columns = snapshot.columns(dataset).await?;
+    let rows = if dataset.time_column.is_some() { Rows::Between(options.from, options.to) } else { Rows::All };
+    let whole = options.from.is_none() && options.to.is_none();
+    let expected = if whole { snapshot.expected_rows(dataset).await? } else { None };
+    let on_rows = |rows| progress(Progress { dataset: &dataset.name, day: None, rows, total_rows: expected });
+    let written = snapshot.write(dataset, &columns, rows, &draft, on_rows).await?;
+    verify(dataset, written.rows, expected, options)?;
+    snapshot.close().await?;
+    std::fs::rename(&draft, path).map_err(|e| ExportError::lake(&doing, e))?;
+    sync_folder(folder).map_err(|e| ExportError::lake(&doing, e))?;
+    Ok(Exported {
+        dataset: dataset.name.clone(),
+        rows: written.rows,
+        bytes: written.bytes,
+        files: 1,
+        days: 0,
+        version: None,
+        path: path.display().to_string(),
+    })
+}
+
+/// A folder that is removed with what is in it.
+struct Room(std::path::PathBuf);
+
+fn tempdir(parent: &Path) -> std::io::Result<Room> {
+    let path = parent.join(format!(".export-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&path).map(|()| Room(path))
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Makes a rename or a new file in a folder last.
+pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}

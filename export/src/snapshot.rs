@@ -1,0 +1,187 @@
+//! One consistent state of the database, read dataset by dataset.
+
+use std::path::Path;
+
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
+use futures_util::StreamExt;
+use tokio_postgres::{Client, IsolationLevel, Transaction};
+
+use crate::column::Column;
+use crate::dataset::{Dataset, Options, Progress, quote};
+use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::parquet_file::ParquetFile;
+use crate::read::{Decoder, schema};
+
+/// A read-only transaction that sees one instant.
+pub(crate) struct Snapshot<'a> {
+    tx: Transaction<'a>,
+}
+
+/// A file, written.
+pub(crate) struct Written {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) nulls: Vec<u64>,
+}
+
+/// Takes note of how far an export is.
+pub(crate) type OnProgress<'a> = &'a mut (dyn FnMut(Progress<'_>) + Send);
+
+impl<'a> Snapshot<'a> {
+    /// Locks the tables first, because chunks that are dropped or rewritten after the snapshot was
+    /// taken would be missing from it, and takes the snapshot with the first query after that.
+    pub(crate) async fn open(client: &'a mut Client, datasets: &[Dataset]) -> Result<Self> {
+        let doing = "opening a snapshot";
+        let tx = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await
+            .map_err(|e| ExportError::database(doing, e))?;
+        let mut tables: Vec<&str> = datasets.iter().flat_map(|d| d.tables.iter().map(String::as_str)).collect();
+        tables.sort_unstable();
+        tables.dedup();
+        if !tables.is_empty() {
+            let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "));
+            tx.batch_execute(&lock).await.map_err(|e| ExportError::database("locking the tables against being dropped meanwhile", e))?;
+        }
+        tx.batch_execute("SELECT 1").await.map_err(|e| ExportError::database(doing, e))?;
+        Ok(Self { tx })
+    }
+
+    pub(crate) async fn close(self) -> Result<()> {
+        self.tx.commit().await.map_err(|e| ExportError::database("closing the snapshot", e))
+    }
+
+    /// The dataset's columns, each with its exact place, or an error that names the one without.
+    pub(crate) async fn columns(&self, dataset: &Dataset) -> Result<Vec<Column>> {
+        let statement =
+            self.tx.prepare(&dataset.query).await.map_err(|e| ExportError::database(&format!("dataset {}", dataset.name), e))?;
+        let mut columns: Vec<Column> = Vec::new();
+        for column in statement.columns() {
+            if columns.iter().any(|c| c.name == column.name()) {
+                let message = format!("dataset {} has two columns named {}", dataset.name, column.name());
+                return Err(ExportError::new(ExportErrorKind::Config, message));
+            }
+            columns.push(Column::new(&dataset.name, column, dataset.dictionary.iter().any(|d| d == column.name()))?);
+        }
+        if let Some(time) = &dataset.time_column
+            && !columns.iter().any(|c| c.name == *time && c.is_timestamptz())
+        {
+            let message = format!("dataset {}: its time column {time} is not a timestamptz of its query", dataset.name);
+            return Err(ExportError::new(ExportErrorKind::Config, message));
+        }
+        Ok(columns)
+    }
+
+    /// The days that have rows, with how many.
+    pub(crate) async fn days(&self, dataset: &Dataset, time: &str, options: &Options) -> Result<Vec<(NaiveDate, u64)>> {
+        let time = quote(time);
+        let mut conditions = Vec::new();
+        if let Some(from) = options.from {
+            conditions.push(format!("{time} >= {}", literal(midnight(from.date_naive()))));
+        }
+        if let Some(to) = options.to {
+            let day = to.date_naive();
+            let end = if midnight(day) == to { day } else { day + Days::new(1) };
+            conditions.push(format!("{time} < {}", literal(midnight(end))));
+        }
+        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let query =
+            format!("SELECT ({time} AT TIME ZONE 'UTC')::date, count(*) FROM ({}) AS dataset{filter} GROUP BY 1 ORDER BY 1", dataset.query);
+        let doing = format!("finding the days of dataset {}", dataset.name);
+        let rows = self.tx.query(&query, &[]).await.map_err(|e| ExportError::database(&doing, e))?;
+        rows.iter()
+            .map(|row| {
+                let day = row.try_get::<_, NaiveDate>(0).map_err(|e| ExportError::database(&doing, e))?;
+                Ok((day, u64::try_from(row.get::<_, i64>(1)).unwrap_or_default()))
+            })
+            .collect()
+    }
+
+    /// Rows that the dataset must hold at least.
+    pub(crate) async fn expected_rows(&self, dataset: &Dataset) -> Result<Option<u64>> {
+        let Some(query) = &dataset.expected_rows else { return Ok(None) };
+        let doing = format!("asking how many rows dataset {} must have", dataset.name);
+        let row = self.tx.query_one(query, &[]).await.map_err(|e| ExportError::database(&doing, e))?;
+        Ok(Some(u64::try_from(row.get::<_, i64>(0)).unwrap_or_default()))
+    }
+
+    /// Writes the rows of a day, or all of them, into a new file.
+    pub(crate) async fn write(
+        &self,
+        dataset: &Dataset,
+        columns: &[Column],
+        rows: Rows,
+        path: &Path,
+        mut on_rows: impl FnMut(u64) + Send,
+    ) -> Result<Written> {
+        let doing = format!("reading dataset {}", dataset.name);
+        let filter = match (&dataset.time_column, rows) {
+            (Some(time), Rows::Between(from, to)) => {
+                let time = quote(time);
+                let mut conditions = Vec::new();
+                conditions.extend(from.map(|t| format!("{time} >= {}", literal(t))));
+                conditions.extend(to.map(|t| format!("{time} < {}", literal(t))));
+                if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
+            }
+            _ => String::new(),
+        };
+        let copy = format!("COPY (SELECT * FROM ({}) AS dataset{filter}{}) TO STDOUT (FORMAT binary)", dataset.query, dataset.order_by());
+        let stream = self.tx.copy_out(&copy).await.map_err(|e| ExportError::database(&doing, e))?;
+        let mut stream = std::pin::pin!(stream);
+        let mut decoder = Decoder::new(&dataset.name, columns);
+        let mut file = ParquetFile::create(path, schema(columns))?;
+        while let Some(chunk) = stream.next().await {
+            if let Some(batch) = decoder.push(chunk.map_err(|e| ExportError::database(&doing, e))?)? {
+                on_rows(decoder.rows);
+                file.write(batch).await?;
+            }
+        }
+        if let Some(batch) = decoder.finish()? {
+            on_rows(decoder.rows);
+            file.write(batch).await?;
+        }
+        let bytes = file.close().await?;
+        Ok(Written { rows: decoder.rows, bytes, nulls: decoder.nulls() })
+    }
+}
+
+/// Which rows of a dataset.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rows {
+    All,
+    /// From the first time on, before the second.
+    Between(Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+}
+
+impl Rows {
+    pub(crate) fn day(day: NaiveDate) -> Self {
+        Self::Between(Some(midnight(day)), Some(midnight(day + Days::new(1))))
+    }
+}
+
+fn midnight(day: NaiveDate) -> DateTime<Utc> {
+    day.and_time(NaiveTime::MIN).and_utc()
+}
+
+/// COPY takes no parameters: a time of our own making is written out.
+fn literal(time: DateTime<Utc>) -> String {
+    format!("TIMESTAMPTZ '{}'", time.format("%Y-%m-%d %H:%M:%S%.6f+00"))
+}
+
+/// Fewer rows than there must be: nothing is published.
+pub(crate) fn verify(dataset: &Dataset, read: u64, expected: Option<u64>, options: &Options) -> Result<()> {
+    match expected {
+        Some(expected) if read < expected && !options.unverified => Err(ExportError::new(
+            ExportErrorKind::Incomplete,
+            format!(
+                "dataset {}: {read} rows were read, but {expected} must be there; nothing was published. \
+                 Rows were deleted by hand, or lost: find out, or publish all the same with --unverified",
+                dataset.name
+            ),
+        )),
+        _ => Ok(()),
+    }
+}

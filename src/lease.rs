@@ -1,0 +1,48 @@
+//! Connections on loan from the pool.
+
+use deadpool_postgres::{Object, PoolError};
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
+
+/// A connection that is closed unless its user says that it came to a clean end: one that was
+/// cancelled amid a transaction must not reach the next user.
+pub(crate) struct Lease {
+    object: Option<Object>,
+    clean: bool,
+}
+
+impl Lease {
+    pub(crate) fn new(object: Object) -> Self {
+        Self { object: Some(object), clean: false }
+    }
+
+    pub(crate) fn client(&mut self) -> &mut Object {
+        self.object.as_mut().expect("a lease holds its connection until it is dropped")
+    }
+
+    pub(crate) fn give_back(&mut self) {
+        self.clean = true;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.clean {
+            if let Some(object) = self.object.take() {
+                drop(Object::take(object));
+            }
+        }
+    }
+}
+
+pub(crate) fn pool_error(error: PoolError, config: &Config) -> Error {
+    match error {
+        PoolError::Backend(e) => Error::database(&format!("connecting to {config}"), e),
+        PoolError::Timeout(_) => Error::new(
+            ErrorKind::Timeout,
+            format!("no connection to {config} became free in time; raise the pool's size or look for transactions that do not end"),
+        ),
+        other => Error::new(ErrorKind::Unreachable, format!("no connection to {config}: {other}")),
+    }
+}
