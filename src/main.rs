@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `hitherto` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hitherto::cli::main()
+}

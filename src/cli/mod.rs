@@ -1,3 +1,164 @@
 //! The `hitherto` command: thin, one subcommand a file.
 
+mod completions;
+mod connect;
+mod dataset;
+mod demo;
+mod doctor;
 pub mod embedded;
+mod engine;
+mod export;
+mod ingest;
+mod maintain;
+mod migrate;
+mod order;
+mod output;
+mod trail;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, ErrorKind, Result};
+use connect::Database;
+use output::Output;
+
+/// A time-series analytics store for trading platforms.
+///
+/// Modules write what they did, analysts ask how it went in SQL, researchers take it away as Parquet.
+/// Try it: hitherto demo
+#[derive(Parser, Debug)]
+#[command(name = "hitherto", version, propagate_version = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    database: Database,
+    /// Print one JSON document on standard output; logs and progress go to standard error
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on standard error; twice for debugging
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+The database is the one of --database-url, else of DATABASE_URL, else of the PG* variables (PGHOST, PGPORT,
+PGDATABASE, PGUSER, PGPASSWORD); the demo starts an engine of its own when none is named.
+
+Exit codes: 0 done; 1 a finding, or rows rejected or quarantined; 2 usage; 3 database out of reach;
+4 refused (schema too new or edited, privilege, another exporter at work).";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Create or upgrade the schema
+    Migrate(migrate::Args),
+    /// Look for what is wrong: engine, schema, policies, freshness, ledger; exit code 1 on a finding
+    Doctor(doctor::Args),
+    /// Put newline-delimited JSON into a table
+    Ingest(ingest::Args),
+    /// Write the Parquet lake, or one dataset into one file
+    Export(export::Args),
+    /// Run what is due: refresh of aggregates, columnstore, retention
+    Maintain(maintain::Args),
+    /// Show where an order stands, and its events
+    Order(order::Args),
+    /// Show every step of a proposal, from signal to fill
+    Trail(trail::Args),
+    /// A whole trading day through the whole pipe
+    Demo(demo::Args),
+    /// Run the embedded engine in the foreground, to try SQL on it
+    Engine(engine::Args),
+    /// Print a shell's completions
+    Completions(completions::Args),
+}
+
+/// How a command ended that did what it was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Done,
+    /// There is something that a person should look at.
+    Finding,
+}
+
+/// Runs the command with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_tracing(cli.verbose);
+    let output = Output::new(cli.json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(output, &Error::new(ErrorKind::Config, format!("starting the runtime: {e}"))),
+    };
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = run(cli, output) => ended,
+            // What was under way is rolled back by the server and by the guards that are dropped.
+            _ = tokio::signal::ctrl_c() => Err(Error::new(ErrorKind::Closed, "interrupted; nothing was left half done")),
+        }
+    });
+    let code = match ended {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Finding) => ExitCode::from(1),
+        Err(error) => fail(output, &error),
+    };
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    code
+}
+
+async fn run(cli: Cli, output: Output) -> Result<Ending> {
+    let database = &cli.database;
+    match cli.command {
+        Command::Migrate(args) => migrate::run(args, database, output).await,
+        Command::Doctor(args) => doctor::run(args, database, output).await,
+        Command::Ingest(args) => ingest::run(args, database, output).await,
+        Command::Export(args) => export::run(args, database, output).await,
+        Command::Maintain(args) => maintain::run(args, database, output).await,
+        Command::Order(args) => order::run(args, database, output).await,
+        Command::Trail(args) => trail::run(args, database, output).await,
+        Command::Demo(args) => demo::run(args, database, output).await,
+        Command::Engine(args) => engine::run(args, output).await,
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+fn fail(output: Output, error: &Error) -> ExitCode {
+    output.error(error);
+    ExitCode::from(exit_code(error.kind()))
+}
+
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Config => 2,
+        ErrorKind::Unreachable | ErrorKind::Timeout => 3,
+        ErrorKind::Refused | ErrorKind::Conflict => 4,
+        ErrorKind::Closed => 130,
+        _ => 1,
+    }
+}
+
+fn init_tracing(verbose: u8) {
+    let default = match verbose {
+        0 => "warn,hitherto=info",
+        1 => "info,hitherto=debug",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HITHERTO_LOG").unwrap_or_else(|_| default.into());
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .without_time()
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_do_not_clash() {
+        super::Cli::command().debug_assert();
+    }
+}

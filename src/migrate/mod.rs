@@ -200,7 +200,7 @@ async fn migrate_locked(client: &mut Client, engine: Engine) -> Result<Migrated>
     compare(&applied, &wanted).require_migratable()?;
     let mut now = Vec::new();
     for file in wanted.iter().filter(|file| !applied.contains_key(&file.version())) {
-        tracing::info!(file = file.name, "applying");
+        tracing::debug!(file = file.name, "applying");
         let doing = format!("migration {}", file.name);
         let tx = client.transaction().await.map_err(|e| Error::database(&doing, e))?;
         apply(&tx, file).await?;

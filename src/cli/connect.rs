@@ -1,0 +1,36 @@
+//! Which database a command works on.
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Store;
+
+/// Which database.
+#[derive(clap::Args, Debug)]
+pub(super) struct Database {
+    /// Where the database is: postgresql://user:password@host:5432/database
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", help_heading = "Database")]
+    database_url: Option<String>,
+}
+
+impl Database {
+    /// The database that was named, if any was.
+    pub(super) fn named(&self) -> Result<Option<Config>> {
+        match self.database_url.as_deref().filter(|url| !url.is_empty()) {
+            Some(url) => Config::from_url(url).map(Some),
+            None => Config::from_pg_env(),
+        }
+    }
+
+    pub(super) fn config(&self) -> Result<Config> {
+        self.named()?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Config,
+                "no database is named; use --database-url, DATABASE_URL or the PG* variables (or try: hitherto demo)",
+            )
+        })
+    }
+
+    pub(super) async fn store(&self) -> Result<Store> {
+        Store::connect(self.config()?).await
+    }
+}

@@ -1,0 +1,139 @@
+//! The datasets of the lake: every table under its own name.
+
+use hitherto_export::Dataset;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a dataset is made of.
+struct Plan {
+    name: &'static str,
+    query: &'static str,
+    time_column: Option<&'static str>,
+    sort: &'static [&'static str],
+    dictionary: &'static [&'static str],
+}
+
+const PLANS: &[Plan] = &[
+    Plan {
+        name: "module",
+        query: "SELECT module_id, name, version, status, config, error_message, registered_at, updated_at FROM hitherto.module",
+        time_column: None,
+        sort: &["name"],
+        dictionary: &["status"],
+    },
+    Plan {
+        name: "module_execution",
+        query: "SELECT e.started_at, e.module_id, m.name AS module, e.execution_id, e.duration_ms, e.success, e.error_message, e.details, e.batch_id
+                FROM hitherto.module_execution e LEFT JOIN hitherto.module m USING (module_id)",
+        time_column: Some("started_at"),
+        sort: &["module_id", "started_at", "execution_id"],
+        dictionary: &["module"],
+    },
+    Plan {
+        name: "health_check",
+        query: "SELECT h.checked_at, h.module_id, m.name AS module, h.status, h.response_time_ms, h.error_count, h.memory_usage_mb,
+                       h.cpu_usage_percent, h.details, h.batch_id
+                FROM hitherto.health_check h LEFT JOIN hitherto.module m USING (module_id)",
+        time_column: Some("checked_at"),
+        sort: &["module_id", "checked_at"],
+        dictionary: &["module", "status"],
+    },
+    Plan {
+        name: "signal",
+        query: "SELECT s.emitted_at, s.module_id, m.name AS module, s.signal_id, s.kind, s.asset, s.score, s.confidence, s.payload, s.batch_id
+                FROM hitherto.signal s LEFT JOIN hitherto.module m USING (module_id)",
+        time_column: Some("emitted_at"),
+        sort: &["module_id", "emitted_at", "signal_id"],
+        dictionary: &["module", "kind", "asset"],
+    },
+    Plan {
+        name: "regime_state",
+        query: "SELECT regime_id, regime, confidence, method, classified_by, reasoning, notes, context, requires_confirmation, status, proposed_at,
+                       decide_by, decided_at, decided_by, effective_from, effective_until FROM hitherto.regime_state",
+        time_column: None,
+        sort: &["proposed_at", "regime_id"],
+        dictionary: &["regime", "status"],
+    },
+    Plan {
+        name: "proposal",
+        query: "SELECT p.proposal_id, p.module_id, m.name AS module, p.proposed_at, p.asset, p.payload, p.batch_id
+                FROM hitherto.proposal p LEFT JOIN hitherto.module m USING (module_id)",
+        time_column: None,
+        sort: &["module_id", "proposed_at", "proposal_id"],
+        dictionary: &["module", "asset"],
+    },
+    Plan {
+        name: "risk_evaluation",
+        query: "SELECT r.evaluated_at, r.evaluation_id, r.proposal_id, r.module_id, m.name AS module, r.risk_level, r.verdict, r.var_99,
+                       r.expected_shortfall, r.max_drawdown, r.sharpe_ratio, r.flags, r.recommendations, r.method, r.model_version, r.batch_id
+                FROM hitherto.risk_evaluation r LEFT JOIN hitherto.module m USING (module_id)",
+        time_column: Some("evaluated_at"),
+        sort: &["module_id", "evaluated_at", "evaluation_id"],
+        dictionary: &["module", "risk_level", "verdict", "method", "model_version"],
+    },
+    Plan {
+        name: "order_event",
+        query: "SELECT event_at, order_id, event_id, sequence, proposal_id, event_type, asset, side, order_type, quantity, price, last_quantity,
+                       last_price, commission, broker, reason, ref_event_id, details, recorded_at, batch_id FROM hitherto.order_event",
+        time_column: Some("event_at"),
+        sort: &["order_id", "event_at", "event_id"],
+        dictionary: &["event_type", "asset", "side", "order_type", "broker"],
+    },
+    Plan {
+        name: "execution_report",
+        query: "SELECT order_id, proposal_id, asset, side, order_type, quantity, status, filled_quantity, leaves_quantity, average_fill_price,
+                       total_commission, submitted_at, first_fill_at, filled_at, closed_at, broker, anomalies, event_count, last_event_at
+                FROM hitherto.execution_report",
+        time_column: None,
+        sort: &["order_id"],
+        dictionary: &["asset", "side", "order_type", "status", "broker"],
+    },
+    Plan {
+        name: "portfolio_snapshot",
+        query: "SELECT taken_at, snapshot_id, positions, cash_balance, total_value, portfolio_var, portfolio_volatility,
+                       max_position_concentration, correlation_risk, reason, market_hours, batch_id FROM hitherto.portfolio_snapshot",
+        time_column: Some("taken_at"),
+        sort: &["taken_at", "snapshot_id"],
+        dictionary: &["reason"],
+    },
+];
+
+impl Plan {
+    fn dataset(&self) -> Dataset {
+        let texts = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
+        // Batches that lie wholly past the oldest row that retention has left: all their rows are there.
+        let expected_rows = self.time_column.map(|time| {
+            format!(
+                "SELECT coalesce(sum(row_count), 0)::bigint FROM hitherto.ingest_batch
+                 WHERE table_name = '{0}' AND min_time >= (SELECT min({time}) FROM hitherto.{0})",
+                self.name
+            )
+        });
+        Dataset {
+            name: self.name.to_owned(),
+            query: self.query.to_owned(),
+            time_column: self.time_column.map(str::to_owned),
+            sort: texts(self.sort),
+            dictionary: texts(self.dictionary),
+            tables: vec![format!("hitherto.{}", self.name), "hitherto.module".to_owned()],
+            expected_rows,
+        }
+    }
+}
+
+/// The datasets of these names, or all.
+pub(super) fn datasets(names: &[String]) -> Result<Vec<Dataset>> {
+    if names.is_empty() {
+        return Ok(PLANS.iter().map(Plan::dataset).collect());
+    }
+    names
+        .iter()
+        .map(|name| {
+            let name = name.replace('-', "_");
+            PLANS.iter().find(|plan| plan.name == name).map(Plan::dataset).ok_or_else(|| {
+                let known: Vec<&str> = PLANS.iter().map(|plan| plan.name).collect();
+                Error::new(ErrorKind::Config, format!("there is no dataset '{name}'; there are {}", known.join(", ")))
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,135 @@
+//! Price bars: read from CSV files, or made from a seed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, Utc, Weekday};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::Deserialize;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// One asset's trading within an interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bar {
+    pub(super) open: f64,
+    pub(super) high: f64,
+    pub(super) low: f64,
+    pub(super) close: f64,
+    pub(super) volume: f64,
+}
+
+/// Bars of all assets by the start of their interval.
+pub(super) struct Market {
+    pub(super) assets: Vec<String>,
+    /// Each with (index of the asset, bar).
+    pub(super) steps: BTreeMap<DateTime<Utc>, Vec<(usize, Bar)>>,
+    pub(super) count: usize,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "Datetime")]
+    datetime: String,
+    #[serde(rename = "Open")]
+    open: f64,
+    #[serde(rename = "High")]
+    high: f64,
+    #[serde(rename = "Low")]
+    low: f64,
+    #[serde(rename = "Close")]
+    close: f64,
+    #[serde(rename = "Volume")]
+    volume: f64,
+}
+
+impl Market {
+    fn new(assets: Vec<String>) -> Self {
+        Self { assets, steps: BTreeMap::new(), count: 0 }
+    }
+
+    fn add(&mut self, at: DateTime<Utc>, asset: usize, bar: Bar) {
+        self.steps.entry(at).or_default().push((asset, bar));
+        self.count += 1;
+    }
+
+    /// Reads every `ASSET.csv` of a folder.
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let bad = |why: String| Error::new(ErrorKind::Config, why);
+        let entries = std::fs::read_dir(folder).map_err(|e| bad(format!("{} can't be read: {e}", folder.display())))?;
+        let mut files: Vec<_> = entries
+            .filter_map(|e| e.ok().map(|e| e.path()))
+            .filter(|p| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")))
+            .collect();
+        files.sort();
+        if files.is_empty() {
+            return Err(bad(format!(
+                "{} has no .csv files; one a symbol, with Datetime, Open, High, Low, Close, Volume",
+                folder.display()
+            )));
+        }
+        let name = |p: &std::path::PathBuf| p.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut market = Self::new(files.iter().map(name).collect());
+        for (asset, file) in files.iter().enumerate() {
+            let mut reader = csv::Reader::from_path(file).map_err(|e| bad(format!("{}: {e}", file.display())))?;
+            for (at, line) in reader.deserialize::<Line>().enumerate() {
+                let at_line = |why: String| bad(format!("{} line {}: {why}", file.display(), at + 2));
+                let line = line.map_err(|e| at_line(e.to_string()))?;
+                let time = DateTime::parse_from_str(&line.datetime, "%Y-%m-%d %H:%M:%S%:z")
+                    .or_else(|_| DateTime::parse_from_rfc3339(&line.datetime))
+                    .map_err(|e| at_line(format!("Datetime '{}': {e}; write 2025-08-04 09:30:00-04:00", line.datetime)))?;
+                let bar = Bar { open: line.open, high: line.high, low: line.low, close: line.close, volume: line.volume };
+                let sound = [bar.open, bar.high, bar.low, bar.close].iter().all(|p| p.is_finite() && *p > 0.0) && bar.volume >= 0.0;
+                if !sound {
+                    return Err(at_line("prices must be above 0 and volume not negative".to_owned()));
+                }
+                market.add(time.to_utc(), asset, bar);
+            }
+        }
+        if market.count == 0 {
+            return Err(bad(format!("the .csv files of {} have no bars", folder.display())));
+        }
+        Ok(market)
+    }
+
+    /// Five assets over ten weekdays before today, each a random walk whose restlessness comes and goes.
+    pub(super) fn synthetic(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let names = ["ALFA", "BRVO", "CHRL", "DLTA", "ECHO"];
+        let mut market = Self::new(names.map(str::to_owned).to_vec());
+        let mut prices = [180.0, 75.0, 310.0, 22.0, 140.0];
+        let mut day = Utc::now().date_naive();
+        let mut days = Vec::new();
+        while days.len() < 10 {
+            day = day - Days::new(1);
+            if !matches!(day.weekday(), Weekday::Sat | Weekday::Sun) {
+                days.push(day);
+            }
+        }
+        let open = NaiveTime::from_hms_opt(14, 30, 0).unwrap_or_default();
+        let mut volatility = 0.0015f64;
+        for (number, day) in days.into_iter().rev().enumerate() {
+            let drift = [0.0001, -0.0001, 0.0, 0.00015, -0.0002][number % 5];
+            for step in 0..78 {
+                let at = day.and_time(open).and_utc() + TimeDelta::minutes(5 * step);
+                volatility = (volatility * (1.0 + random.random_range(-0.1..0.1))).clamp(0.0006, 0.006);
+                let together = gauss(&mut random) * volatility * 0.6;
+                for (asset, price) in prices.iter_mut().enumerate() {
+                    let open = *price;
+                    let close = open * (1.0 + drift + together + gauss(&mut random) * volatility);
+                    let (high, low) = (open.max(close) * (1.0 + volatility * 0.4), open.min(close) * (1.0 - volatility * 0.4));
+                    market.add(at, asset, Bar { open, high, low, close, volume: random.random_range(2_000.0..60_000.0_f64).round() });
+                    *price = close;
+                }
+            }
+        }
+        market
+    }
+}
+
+/// A standard normal, by Box and Muller.
+fn gauss(random: &mut StdRng) -> f64 {
+    let (u, v): (f64, f64) = (random.random_range(f64::EPSILON..1.0), random.random());
+    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+}

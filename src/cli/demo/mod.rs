@@ -1,0 +1,171 @@
+//! `hitherto demo`
+
+mod bars;
+mod broker;
+mod page;
+mod platform;
+mod statistics;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use hitherto_export::{Exported, Options};
+use serde::Serialize;
+
+use super::Ending;
+use super::connect::Database;
+use super::embedded::Embedded;
+use super::export::lake_export;
+use super::output::Output;
+use crate::config::Config;
+use crate::engine::Capabilities;
+use crate::error::{Error, ErrorKind, Result};
+use crate::migrate;
+use crate::store::Store;
+use bars::Market;
+use page::Page;
+use platform::{PRODUCER, Platform};
+
+/// A whole trading day through the whole pipe.
+///
+/// Six small modules trade price bars and write what they do; TimescaleDB aggregates; a Parquet lake
+/// appears. Without a named database it all happens on the embedded engine, which is for trying out. A
+/// named one must be empty, or hold just this demo.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// A folder of ASSET.csv files with Datetime, Open, High, Low, Close, Volume; without it, bars are
+    /// made from the seed
+    #[arg(long, value_name = "DIR")]
+    bars: Option<PathBuf>,
+    /// Where the lake goes
+    #[arg(long, value_name = "DIR", default_value = "lake")]
+    lake: String,
+    /// Keep the embedded engine's data in this folder; see `hitherto engine`
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Seed of the bars that are made
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Serialize)]
+struct Document {
+    bars: usize,
+    seconds: f64,
+    page: Page,
+    lake: Vec<Exported>,
+}
+
+pub(super) async fn run(args: Args, database: &Database, output: Output) -> Result<Ending> {
+    let market = match &args.bars {
+        Some(folder) => Market::read(folder)?,
+        None => Market::synthetic(args.seed),
+    };
+    let named = database.named()?;
+    if named.is_some() && args.data.is_some() {
+        return Err(Error::new(ErrorKind::Config, "--data is for the embedded engine, but a database is named too; leave one out"));
+    }
+    let began = Instant::now();
+    let engine = match named {
+        Some(_) => None,
+        None => Some(Embedded::start(args.data.as_deref()).await?),
+    };
+    let config = match (&engine, named) {
+        (Some(engine), _) => Config::from_url(&engine.url())?,
+        (None, Some(config)) => config,
+        (None, None) => database.config()?,
+    };
+    let document = play(&args, &config, &market, began, output).await;
+    if let Some(engine) = engine {
+        engine.stop().await?;
+    }
+    let document = document?;
+    let keep = args.data.as_ref().map(|d| d.display().to_string());
+    output.print(&document, |d| text(d, &args.lake, keep.as_deref(), database))?;
+    Ok(Ending::Done)
+}
+
+async fn play(args: &Args, config: &Config, market: &Market, began: Instant, output: Output) -> Result<Document> {
+    let mut client = config.connect().await?;
+    let capabilities = Capabilities::detect(&client).await?;
+    let version = capabilities.timescaledb_version.as_deref().map(|v| format!(" with TimescaleDB {v}")).unwrap_or_default();
+    tracing::info!(
+        "PostgreSQL {}{version}{}",
+        capabilities.server_version,
+        if capabilities.embedded { ", embedded: for trying out" } else { "" }
+    );
+    migrate::migrate(&mut client, &capabilities).await?;
+    drop(client);
+    let store = Store::connect(config.clone()).await?;
+    if is_new(&store).await? {
+        for table in ["module_execution", "health_check", "signal"] {
+            store.retention_set(table, None).await?;
+        }
+        tracing::info!("retention is switched off in this database: the demo's bars may be older than the usual 90 days");
+        tracing::info!("replaying {} bars of {} through the platform", market.count, market.assets.join(", "));
+        let bar = output.bar("replay", market.steps.len() as u64);
+        let platform = Platform::new(store.clone(), market.assets.clone()).await?;
+        let stats = platform.replay(market, |step| bar.set_position(step as u64)).await?;
+        bar.finish_and_clear();
+        tracing::info!("stored {} rows in {} batches after {:.1} s", stats.stored, stats.batches, began.elapsed().as_secs_f64());
+    } else {
+        tracing::info!("this database holds the demo already: showing it again");
+    }
+    for refreshed in store.aggregate_refresh().await? {
+        if let Some(error) = refreshed.error {
+            return Err(Error::new(ErrorKind::Database, error));
+        }
+    }
+    store.maintain().await?;
+    let page = Page::read(&store).await?;
+    drop(store);
+    let lake = lake_export(config, &args.lake, &[], &Options::default(), output).await?;
+    Ok(Document { bars: market.count, seconds: began.elapsed().as_secs_f64(), page, lake })
+}
+
+/// An empty ledger; a database with anything but this demo in it is left alone.
+async fn is_new(store: &Store) -> Result<bool> {
+    let row = store
+        .client()
+        .await?
+        .query_one(
+            "-- demo_is_new
+             SELECT count(*) FILTER (WHERE producer NOT IN ($1, 'registry')), count(*) FILTER (WHERE producer = $1) FROM hitherto.ingest_batch",
+            &[&PRODUCER],
+        )
+        .await
+        .map_err(|e| Error::database("looking at the ledger", e))?;
+    if row.get::<_, i64>(0) > 0 {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            "this database holds other records; the demo wants one of its own: name an empty database, or none",
+        ));
+    }
+    Ok(row.get::<_, i64>(1) == 0)
+}
+
+fn text(d: &Document, lake: &str, data: Option<&str>, database: &Database) -> String {
+    let mut text = format!("{} bars through the whole pipe in {:.1} s\n{}", d.bars, d.seconds, d.page.text());
+    let rows: u64 = d.lake.iter().map(|e| e.rows).sum();
+    let bytes: u64 = d.lake.iter().map(|e| e.bytes).sum();
+    text.push_str(&format!(
+        "\nLake\n  {lake}: {} datasets, {rows} rows, {:.1} MB of Parquet, one Delta table each\n",
+        d.lake.len(),
+        bytes as f64 / 1e6
+    ));
+    text.push_str("\nNext\n");
+    text.push_str("  draw it:           make notebook\n");
+    text.push_str(&format!("  load it:           python -c \"import polars; print(polars.read_delta('{lake}/execution_report'))\"\n"));
+    let named = database.named().ok().flatten().is_some();
+    match (named, data) {
+        (true, _) => {
+            if let Some(proposal) = &d.page.proposal_id {
+                text.push_str(&format!("  trace a decision:  hitherto trail {proposal}\n"));
+            }
+            text.push_str("  look it over:      hitherto doctor\n");
+        }
+        (false, Some(data)) => text.push_str(&format!("  ask it in SQL:     hitherto engine --data {data}\n")),
+        (false, None) => text.push_str("  ask it in SQL:     hitherto demo --data demo-data, then hitherto engine --data demo-data\n"),
+    }
+    text
+}

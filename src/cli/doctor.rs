@@ -1,0 +1,159 @@
+//! `hitherto doctor`
+
+use serde::Serialize;
+
+use super::Ending;
+use super::connect::Database;
+use super::output::{Output, table};
+use crate::engine::{Capabilities, Engine};
+use crate::error::{Error, Result};
+use crate::migrate::SchemaState;
+use crate::store::{Freshness, LedgerTotal, Store};
+
+/// Look for what is wrong: engine and versions, schema, policies, freshness of aggregates, ledger.
+/// Changes nothing. Exit code 1 when there is something that a person should look at.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {}
+
+#[derive(Serialize)]
+struct Report {
+    database: String,
+    capabilities: Capabilities,
+    schema: SchemaState,
+    freshness: Vec<Freshness>,
+    ledger: Vec<LedgerTotal>,
+    hypertables: Vec<String>,
+    findings: Vec<String>,
+}
+
+pub(super) async fn run(_: Args, database: &Database, output: Output) -> Result<Ending> {
+    let (store, schema) = Store::connect_unchecked(database.config()?).await?;
+    let mut report = Report {
+        database: store.config().to_string(),
+        capabilities: store.capabilities().clone(),
+        schema,
+        freshness: Vec::new(),
+        ledger: Vec::new(),
+        hypertables: Vec::new(),
+        findings: Vec::new(),
+    };
+    match report.schema.require_current() {
+        Err(error) => report.findings.push(error.to_string()),
+        Ok(()) => look(&store, &mut report).await?,
+    }
+    output.print(&report, text)?;
+    Ok(if report.findings.is_empty() { Ending::Done } else { Ending::Finding })
+}
+
+async fn look(store: &Store, report: &mut Report) -> Result<()> {
+    report.freshness = store.aggregate_freshness().await?;
+    report.ledger = store.ledger_totals().await?;
+    for f in &report.freshness {
+        if let Some(error) = &f.last_error {
+            report.findings.push(format!("{}: its last refresh failed: {error}", f.view_name));
+        }
+        if let (Some(from), Some(until)) = (f.stale_from, f.stale_until) {
+            report.findings.push(format!("{}: rows from {from} to {until} do not show yet; run: hitherto maintain", f.view_name));
+        }
+    }
+    for total in report.ledger.iter().filter(|total| total.quarantined > 0) {
+        report.findings.push(format!("{}: {} rows are in hitherto.quarantine", total.table_name, total.quarantined));
+    }
+    let client = store.client().await?;
+    let doing = "looking at the database";
+    // No foreign key guards these two: checking it would halve the speed of COPY.
+    let orphans = client
+        .query(
+            "-- doctor_orphans
+             SELECT 'module_execution', module_id FROM (SELECT DISTINCT module_id FROM hitherto.module_execution_day_aggregate) e
+             WHERE NOT EXISTS (SELECT FROM hitherto.module m WHERE m.module_id = e.module_id)
+             UNION ALL
+             SELECT 'health_check', module_id FROM (SELECT DISTINCT module_id FROM hitherto.health_check_day_aggregate) h
+             WHERE NOT EXISTS (SELECT FROM hitherto.module m WHERE m.module_id = h.module_id)",
+            &[],
+        )
+        .await
+        .map_err(|e| Error::database(doing, e))?;
+    for row in orphans {
+        report.findings.push(format!(
+            "{}: rows of module_id {}, which is not in hitherto.module",
+            row.get::<_, &str>(0),
+            row.get::<_, i64>(1)
+        ));
+    }
+    if store.capabilities().engine == Engine::Timescaledb {
+        let rows = client
+            .query("-- doctor_hypertables\nSELECT hypertable_name::text FROM timescaledb_information.hypertables WHERE hypertable_schema = 'hitherto' ORDER BY 1", &[])
+            .await
+            .map_err(|e| Error::database(doing, e))?;
+        report.hypertables = rows.iter().map(|row| row.get(0)).collect();
+        let failed = client
+            .query(
+                "-- doctor_jobs
+                 SELECT j.job_id, j.proc_name::text FROM timescaledb_information.jobs j JOIN timescaledb_information.job_stats s USING (job_id)
+                 WHERE s.last_run_status = 'Failed' AND (j.hypertable_schema IN ('hitherto', '_timescaledb_internal') OR j.proc_schema = 'hitherto')",
+                &[],
+            )
+            .await
+            .map_err(|e| Error::database(doing, e))?;
+        for row in failed {
+            report.findings.push(format!(
+                "job {} ({}) failed; see timescaledb_information.job_errors",
+                row.get::<_, i32>(0),
+                row.get::<_, &str>(1)
+            ));
+        }
+        for table in ["module_execution", "health_check", "signal", "risk_evaluation", "order_event", "portfolio_snapshot"] {
+            if !report.hypertables.iter().any(|h| h == table) {
+                report.findings.push(format!("{table} is not a hypertable"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn text(report: &Report) -> String {
+    let c = &report.capabilities;
+    let timescaledb = c.timescaledb_version.as_ref().map(|v| format!(", TimescaleDB {v}")).unwrap_or_default();
+    let embedded = if c.embedded { ", embedded (for trying out)" } else { "" };
+    let mut text = format!("{}: PostgreSQL {}{timescaledb}{embedded}\n", report.database, c.server_version);
+    if !report.ledger.is_empty() {
+        let rows: Vec<Vec<String>> = report
+            .ledger
+            .iter()
+            .map(|l| {
+                let time =
+                    |t: &Option<chrono::DateTime<chrono::Utc>>| t.map(|t| t.format("%Y-%m-%d %H:%M").to_string()).unwrap_or_default();
+                vec![
+                    l.table_name.clone(),
+                    l.rows.to_string(),
+                    l.batches.to_string(),
+                    l.quarantined.to_string(),
+                    time(&l.min_time),
+                    time(&l.max_time),
+                ]
+            })
+            .collect();
+        text.push_str(&format!("\nledger\n{}", table(&["table", "rows", "batches", "quarantined", "from", "to"], &rows)));
+    }
+    if c.engine == Engine::Timescaledb && !report.freshness.is_empty() {
+        let rows: Vec<Vec<String>> = report
+            .freshness
+            .iter()
+            .map(|f| {
+                let until = f.materialized_until.map(|t| t.format("%Y-%m-%d %H:%M").to_string()).unwrap_or_default();
+                vec![f.view_name.clone(), until, format!("{:.0}", f.lag_seconds)]
+            })
+            .collect();
+        text.push_str(&format!("\naggregates\n{}", table(&["view", "materialised until", "lag (s)"], &rows)));
+    }
+    if report.findings.is_empty() {
+        text.push_str("\nall is well\n");
+    } else {
+        text.push_str("\nfindings\n");
+        for finding in &report.findings {
+            text.push_str(&format!("  - {finding}\n"));
+        }
+    }
+    text
+}

@@ -1,0 +1,136 @@
+//! `hitherto export`
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use hitherto_export::{ExportError, ExportErrorKind, Exported, Options, Progress, export_file, export_lake};
+
+use super::Ending;
+use super::connect::Database;
+use super::dataset::datasets;
+use super::output::{Output, table};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Store;
+
+/// Write the Parquet lake, or one dataset into one file.
+///
+/// A lake is a folder with one Delta table a dataset: every Delta reader (pandas, Polars, DuckDB, Spark)
+/// sees one committed version, any Parquet reader can read the files. All datasets show the same instant.
+/// Every export writes the datasets it names in full; with --from or --to, the days in that range.
+#[derive(clap::Args, Debug)]
+#[command(group(clap::ArgGroup::new("where").required(true).args(["lake", "file"])))]
+pub(super) struct Args {
+    /// The lake: a folder, made if missing
+    #[arg(long, value_name = "DIR|URL")]
+    lake: Option<String>,
+    /// One flat Parquet file, of the one dataset that --dataset names
+    #[arg(long, value_name = "F.parquet", requires = "dataset")]
+    file: Option<PathBuf>,
+    /// Only this dataset; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    dataset: Vec<String>,
+    /// The first time: RFC 3339, or a day (UTC)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    from: Option<DateTime<Utc>>,
+    /// The time to stop before: RFC 3339, or a day (UTC)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    to: Option<DateTime<Utc>>,
+    /// Write everything anew, whatever the lake holds; what every export does as yet
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    full: bool,
+    /// Publish even when rows are missing that the ledger says were stored
+    #[arg(long)]
+    unverified: bool,
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.to_utc());
+    }
+    match text.parse::<NaiveDate>() {
+        Ok(day) => Ok(day.and_time(chrono::NaiveTime::MIN).and_utc()),
+        Err(_) => Err("write 2026-01-31 or 2026-01-31T09:30:00Z".to_owned()),
+    }
+}
+
+pub(super) async fn run(args: Args, database: &Database, output: Output) -> Result<Ending> {
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from >= to
+    {
+        return Err(Error::new(ErrorKind::Config, format!("--from ({from}) must lie before --to ({to})")));
+    }
+    let options = Options { from: args.from, to: args.to, unverified: args.unverified };
+    let config = database.config()?;
+    let exported = match (&args.lake, &args.file) {
+        (Some(lake), _) => lake_export(&config, lake, &args.dataset, &options, output).await?,
+        (None, Some(file)) => {
+            let [dataset] = datasets(&args.dataset)?
+                .try_into()
+                .map_err(|_| Error::new(ErrorKind::Config, "--file takes one dataset; name one with --dataset, or export a lake"))?;
+            let mut client = connect(&config).await?;
+            let bar = output.bar(&dataset.name, 0);
+            let exported = export_file(&mut client, &dataset, file, &options, &mut |p| show(&bar, p)).await.map_err(export_error)?;
+            bar.finish_and_clear();
+            vec![exported]
+        }
+        (None, None) => Vec::new(),
+    };
+    output.print(&exported, |e| summary(e))?;
+    Ok(Ending::Done)
+}
+
+/// Exports datasets (all when none is named) into a lake.
+pub(super) async fn lake_export(config: &Config, lake: &str, names: &[String], options: &Options, output: Output) -> Result<Vec<Exported>> {
+    let datasets = datasets(names)?;
+    let mut client = connect(config).await?;
+    let bar = output.bar("export", 0);
+    let exported = export_lake(&mut client, lake, &datasets, options, &mut |p| show(&bar, p)).await.map_err(export_error)?;
+    bar.finish_and_clear();
+    Ok(exported)
+}
+
+/// A session of its own, since the snapshot may last long; the schema is looked at first.
+async fn connect(config: &Config) -> Result<tokio_postgres::Client> {
+    drop(Store::connect(config.clone()).await?);
+    config.clone().with_application_name("hitherto export").connect().await
+}
+
+fn show(bar: &indicatif::ProgressBar, p: Progress<'_>) {
+    let day = p.day.map(|day| format!(" {day}")).unwrap_or_default();
+    bar.set_message(match p.total_rows {
+        Some(total) => format!("{}{day} {} of {total} rows", p.dataset, p.rows),
+        None => format!("{}{day} {} rows", p.dataset, p.rows),
+    });
+    bar.tick();
+}
+
+fn summary(exported: &[Exported]) -> String {
+    let rows: Vec<Vec<String>> = exported
+        .iter()
+        .map(|e| {
+            let version = e.version.map(|v| v.to_string()).unwrap_or_default();
+            vec![
+                e.dataset.clone(),
+                e.rows.to_string(),
+                e.days.to_string(),
+                e.files.to_string(),
+                e.bytes.to_string(),
+                version,
+                e.path.clone(),
+            ]
+        })
+        .collect();
+    table(&["dataset", "rows", "days", "files", "bytes", "version", "where"], &rows)
+}
+
+fn export_error(error: ExportError) -> Error {
+    let kind = match (error.kind(), error.sqlstate()) {
+        (_, Some("42501")) => ErrorKind::Refused,
+        (ExportErrorKind::Config | ExportErrorKind::Lake, _) => ErrorKind::Config,
+        (ExportErrorKind::Unreachable, _) => ErrorKind::Unreachable,
+        (ExportErrorKind::Incomplete | ExportErrorKind::Conflict, _) => ErrorKind::Refused,
+        _ => ErrorKind::Database,
+    };
+    Error::new(kind, error.to_string()).caused_by(error)
+}
