@@ -47,7 +47,6 @@ impl ParquetFile {
                     writer.flush()?;
                 }
             }
-            writer.finish()?;
             let file = writer.into_inner()?;
             // On disk before the commit that shows it.
             file.sync_all()?;

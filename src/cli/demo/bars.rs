@@ -119,7 +119,7 @@ impl Market {
                     let open = *price;
                     let close = open * (1.0 + drift + together + gauss(&mut random) * volatility);
                     let (high, low) = (open.max(close) * (1.0 + volatility * 0.4), open.min(close) * (1.0 - volatility * 0.4));
-                    market.add(at, asset, Bar { open, high, low, close, volume: random.random_range(2_000.0..60_000.0_f64).round() });
+                    market.add(at, asset, Bar { open, high, low, close, volume: random.random_range(50_000.0..900_000.0_f64).round() });
                     *price = close;
                 }
             }

@@ -8,7 +8,7 @@ use super::bars::Bar;
 use crate::records::{Decimal, EventType, OrderEvent, Side};
 
 /// Share of a bar's volume that one order may take.
-const PARTICIPATION: f64 = 0.01;
+const PARTICIPATION: f64 = 0.001;
 /// Bars after which what is left of an order is cancelled.
 const PATIENCE: u32 = 6;
 const BROKER: &str = "paper";

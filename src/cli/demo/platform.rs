@@ -202,7 +202,7 @@ impl Platform {
             let score = mean(&said.iter().map(|o| o.score).collect::<Vec<_>>());
             let held = self.broker.account.positions.get(index).copied().unwrap_or_default();
             let busy = self.broker.open.iter().any(|order| order.asset == *index);
-            let target = if matches!(self.regime, Some(Regime::Crisis | Regime::Bear)) { 60_000.0 } else { 180_000.0 };
+            let target = if matches!(self.regime, Some(Regime::Crisis | Regime::Bear)) { 90_000.0 } else { 270_000.0 };
             let (side, quantity) = match () {
                 () if busy || number < DAY_BARS => continue,
                 () if score > 0.35 && held == 0 => (Side::Buy, (target / bar.close) as i64),

@@ -1,0 +1,38 @@
+# `make help` lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo notebook test bench lint
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## Install what demo and test need, or say what is missing
+	@scripts/setup.sh test
+
+# BARS=DIR replays a folder of CSV files in place of made-up bars; LAKE=DIR puts the lake elsewhere.
+LAKE ?= lake
+demo: ## A whole trading day through the whole pipe (BARS=DIR, LAKE=DIR)
+	@scripts/setup.sh
+	cargo build --quiet --bin hitherto
+	@target/debug/hitherto demo $(if $(BARS),--bars "$(BARS)") --lake "$(LAKE)"
+
+notebook: ## Run the notebooks on the demo's lake and leave their pictures in target/notebooks
+	@scripts/setup.sh notebook
+	@.venv/bin/python notebooks/check.py "$(LAKE)" target/notebooks
+
+test: ## Everything: both engines, the command, the notebooks
+	@scripts/setup.sh test
+	cargo test --workspace
+	cargo check --quiet --no-default-features --lib
+	rm -rf target/test-lake && target/debug/hitherto demo --lake target/test-lake > target/test-demo.txt
+	.venv/bin/python notebooks/check.py target/test-lake target/notebooks
+
+bench: ## Writer and export against the raw limit, 1,000,000 rows each, on a private server
+	@scripts/setup.sh test
+	cargo bench --bench pipe
+
+lint: ## Format, clippy, documentation, licences
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
+	else echo "cargo-deny is missing, licences were not checked; install it with: cargo install --locked cargo-deny"; fi
