@@ -19,6 +19,9 @@ import { PGLiteSocketServer } from "@electric-sql/pglite-socket";
 const { values } = parseArgs({ options: { data: { type: "string" }, port: { type: "string", default: "0" } } });
 
 const db = await PGlite.create({ dataDir: values.data, extensions: { timescaledb } });
+// Kept data: the extension's licensed half is missing unless the library is loaded before its first use.
+const { rows } = await db.query("SELECT FROM pg_extension WHERE extname = 'timescaledb'");
+if (rows.length > 0) await db.exec("LOAD 'timescaledb'");
 const inner = new PGLiteSocketServer({ db, host: "127.0.0.1", port: 0, maxConnections: 1 });
 await inner.start();
 const [innerHost, innerPort] = inner.getServerConn().split(":");

@@ -262,6 +262,13 @@ fn folder(lake: &str) -> Result<PathBuf> {
         }
         None => std::path::absolute(lake).ok(),
     };
+    // The Delta library decodes a path once too often.
+    if path.as_deref().is_some_and(|p| p.to_string_lossy().contains('%')) {
+        return Err(ExportError::new(
+            ExportErrorKind::Config,
+            format!("the path '{lake}' holds a %, which Delta readers take for an escape; name another folder"),
+        ));
+    }
     path.ok_or_else(|| ExportError::new(ExportErrorKind::Config, format!("'{lake}' is neither a folder nor a file:// URL")))
 }
 

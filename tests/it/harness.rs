@@ -108,8 +108,9 @@ impl Server {
             .command("initdb")
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
             .arg(&data));
+        // No background workers: policies run when a test calls them, and not in between.
         let preload = if timescaledb_is_offered(&server.bin) {
-            "-c shared_preload_libraries=timescaledb -c timescaledb.telemetry_level=off"
+            "-c shared_preload_libraries=timescaledb -c timescaledb.telemetry_level=off -c timescaledb.max_background_workers=0"
         } else {
             ""
         };

@@ -2,6 +2,10 @@
 
 mod harness;
 
+mod aggregate;
+mod command;
 mod embedded;
+mod export;
 mod migrate;
+mod regime;
 mod writer;
