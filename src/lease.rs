@@ -28,10 +28,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.clean {
-            if let Some(object) = self.object.take() {
-                drop(Object::take(object));
-            }
+        if let Some(object) = self.object.take_if(|_| !self.clean) {
+            drop(Object::take(object));
         }
     }
 }

@@ -88,7 +88,7 @@ impl<'a> Check<'a> {
         if value > self.now + self.limits.ahead {
             return self.refuse(field, format!("{} is more than {} minutes ahead", value.to_rfc3339(), self.limits.ahead.num_minutes()));
         }
-        if value.timestamp_subsec_nanos() % 1000 != 0 {
+        if !value.timestamp_subsec_nanos().is_multiple_of(1000) {
             return self.refuse(field, format!("{} is finer than microseconds", value.to_rfc3339()));
         }
         Ok(())
@@ -100,7 +100,7 @@ impl<'a> Check<'a> {
             Some(t) if (t - self.now).abs() > TimeDelta::days(36_525) => {
                 self.refuse(field, format!("{} is more than a century away", t.to_rfc3339()))
             }
-            Some(t) if t.timestamp_subsec_nanos() % 1000 != 0 => {
+            Some(t) if !t.timestamp_subsec_nanos().is_multiple_of(1000) => {
                 self.refuse(field, format!("{} is finer than microseconds", t.to_rfc3339()))
             }
             _ => Ok(()),

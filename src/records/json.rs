@@ -45,7 +45,10 @@ fn flaw(text: &str) -> Option<String> {
     let (mut i, mut depth) = (0, 0usize);
     while i < bytes.len() {
         match bytes[i] {
-            b'"' => i = after_string(bytes, i).map_err(str::to_owned).unwrap_or_else(|_| usize::MAX),
+            b'"' => match after_string(bytes, i) {
+                Some(end) => i = end,
+                None => return Some(r"holds \u0000 or half of a surrogate pair, which text can't".to_owned()),
+            },
             b'[' | b'{' => {
                 depth += 1;
                 if depth > MAX_JSON_DEPTH {
@@ -70,29 +73,26 @@ fn flaw(text: &str) -> Option<String> {
             }
             _ => i += 1,
         }
-        if i == usize::MAX {
-            return Some(r"holds \u0000 or half of a surrogate pair, which text can't".to_owned());
-        }
     }
     None
 }
 
-/// The end of the string that starts at `at`; an error for an escape that PostgreSQL refuses.
-fn after_string(bytes: &[u8], at: usize) -> Result<usize, &'static str> {
+/// The end of the string that starts at `at`; `None` for an escape that PostgreSQL refuses.
+fn after_string(bytes: &[u8], at: usize) -> Option<usize> {
     let mut i = at + 1;
     while i < bytes.len() && bytes[i] != b'"' {
         if bytes[i] == b'\\' {
             if bytes.get(i + 1) == Some(&b'u') {
-                let unit = escape(bytes, i).ok_or("escape")?;
+                let unit = escape(bytes, i)?;
                 match unit {
-                    0 => return Err("NUL"),
+                    0 => return None,
                     0xD800..=0xDBFF => {
                         if !matches!(escape(bytes, i + 6), Some(0xDC00..=0xDFFF)) {
-                            return Err("surrogate");
+                            return None;
                         }
                         i += 6;
                     }
-                    0xDC00..=0xDFFF => return Err("surrogate"),
+                    0xDC00..=0xDFFF => return None,
                     _ => {}
                 }
                 i += 6;
@@ -102,7 +102,7 @@ fn after_string(bytes: &[u8], at: usize) -> Result<usize, &'static str> {
         }
         i += 1;
     }
-    Ok(i + 1)
+    Some(i + 1)
 }
 
 /// The code unit of `\uXXXX` at this place.

@@ -231,7 +231,7 @@ mod tests {
     fn fields_are_what_the_driver_would_send() {
         let check = HealthCheck::new("m", "healthy").response_time_ms(1.5).details(Json::parse("[1]").unwrap());
         let id = Uuid::from_u128(7);
-        let rows = fields(&CopyRows::encode(&[check.clone()], Some(id), |_| 42));
+        let rows = fields(&CopyRows::encode(std::slice::from_ref(&check), Some(id), |_| 42));
         let driver = |value: &dyn ToSql, ty: Type| {
             let mut out = BytesMut::new();
             value.to_sql_checked(&ty, &mut out).unwrap();

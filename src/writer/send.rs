@@ -254,7 +254,8 @@ impl Sender {
         refused: &mut Vec<(usize, Error)>,
     ) -> Result<u64> {
         let step = async |text: &'static str| tx.batch_execute(text).await.map_err(|e| Error::database("setting bad rows apart", e));
-        let mut ranges = vec![0..batch.rows.len()];
+        let all = 0..batch.rows.len();
+        let mut ranges = vec![all];
         let mut stored = 0;
         while let Some(range) = ranges.pop() {
             step("SAVEPOINT part").await?;

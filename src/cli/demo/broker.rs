@@ -19,6 +19,15 @@ pub(super) struct Account {
     pub(super) positions: BTreeMap<usize, i64>,
 }
 
+/// An order to be sent.
+pub(super) struct Ticket {
+    pub(super) proposal_id: String,
+    pub(super) asset: usize,
+    pub(super) side: Side,
+    pub(super) quantity: i64,
+    pub(super) limit: f64,
+}
+
 /// An order at the broker.
 pub(super) struct Order {
     id: String,
@@ -52,23 +61,15 @@ impl Broker {
     }
 
     /// Takes an order in, or turns it down; gives what happened, all of it in one instant.
-    pub(super) fn submit(
-        &mut self,
-        at: DateTime<Utc>,
-        name: &str,
-        asset: usize,
-        side: Side,
-        quantity: i64,
-        limit: f64,
-        proposal_id: &str,
-    ) -> Vec<OrderEvent> {
+    pub(super) fn submit(&mut self, at: DateTime<Utc>, name: &str, ticket: &Ticket) -> Vec<OrderEvent> {
+        let Ticket { asset, side, quantity, .. } = *ticket;
         self.orders += 1;
         let mut order = Order {
             id: format!("demo-order-{:05}", self.orders),
-            proposal_id: proposal_id.to_owned(),
+            proposal_id: ticket.proposal_id.clone(),
             asset,
             side,
-            limit: money(limit),
+            limit: money(ticket.limit),
             quantity,
             filled: 0,
             age: 0,

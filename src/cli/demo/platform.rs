@@ -8,7 +8,7 @@ use serde_json::json;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::bars::{Bar, Market};
-use super::broker::Broker;
+use super::broker::{Broker, Ticket};
 use super::statistics::{classify, correlation, deviation, max_drawdown, mean, value_at_risk};
 use crate::error::Result;
 use crate::records::{
@@ -118,16 +118,8 @@ impl Platform {
 
         let began = Instant::now();
         let at_broker = now + TimeDelta::milliseconds(40);
-        for wish in allowed {
-            events.extend(self.broker.submit(
-                at_broker,
-                &self.names[wish.asset],
-                wish.asset,
-                wish.side,
-                wish.quantity,
-                wish.limit,
-                &wish.proposal_id,
-            ));
+        for ticket in allowed {
+            events.extend(self.broker.submit(at_broker, &self.names[ticket.asset], &ticket));
         }
         let took = traded + began.elapsed();
         self.report("execution", number, at_broker, took, None).await?;
@@ -193,7 +185,7 @@ impl Platform {
         at: DateTime<Utc>,
         bars: &[(usize, Bar)],
         opinions: &BTreeMap<usize, Vec<Opinion>>,
-    ) -> Result<Vec<Wish>> {
+    ) -> Result<Vec<Ticket>> {
         let began = Instant::now();
         let mut wishes = Vec::new();
         let mut proposals = Vec::new();
@@ -216,7 +208,7 @@ impl Platform {
                 json!({"side": side.as_str(), "quantity": quantity, "limit": format!("{limit:.4}"), "score": score, "signal_ids": ids});
             let mut proposal = Proposal::new("overseer").at(at).asset(&self.names[*index]).payload(payload);
             proposal.proposal_id = format!("demo-proposal-{:05}", self.proposals);
-            wishes.push(Wish { proposal_id: proposal.proposal_id.clone(), asset: *index, side, quantity, limit });
+            wishes.push(Ticket { proposal_id: proposal.proposal_id.clone(), asset: *index, side, quantity, limit });
             proposals.push(proposal);
         }
         let regime = number.is_multiple_of(13).then(|| self.classify(at)).flatten();
@@ -249,7 +241,7 @@ impl Platform {
     }
 
     /// Risk management: historical value at risk and expected shortfall decide how much goes ahead.
-    async fn judge(&self, at: DateTime<Utc>, number: usize, wishes: Vec<Wish>) -> Result<Vec<Wish>> {
+    async fn judge(&self, at: DateTime<Utc>, number: usize, wishes: Vec<Ticket>) -> Result<Vec<Ticket>> {
         let began = Instant::now();
         let mut allowed = Vec::new();
         let mut evaluations = Vec::new();
@@ -342,15 +334,6 @@ impl Platform {
         }
         Ok(())
     }
-}
-
-/// What the overseer would like to be done.
-struct Wish {
-    proposal_id: String,
-    asset: usize,
-    side: Side,
-    quantity: i64,
-    limit: f64,
 }
 
 impl Asset {
