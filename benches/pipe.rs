@@ -2,6 +2,7 @@
 //!
 //! Ratios are what counts; machines differ and are shared. Each figure is the median of three rounds,
 //! the two sides taking turns.
+#![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 #[path = "../tests/it/harness.rs"]
 #[allow(dead_code, reason = "the tests use the rest of it")]
@@ -100,7 +101,7 @@ fn ready_made(records: &[HealthCheck]) -> Vec<Bytes> {
             let mut out = BytesMut::new();
             out.put_slice(b"PGCOPY\n\xff\r\n\0");
             out.put_i64(0);
-            let mut field = |out: &mut BytesMut, bytes: &[u8]| {
+            let field = |out: &mut BytesMut, bytes: &[u8]| {
                 out.put_i32(bytes.len() as i32);
                 out.put_slice(bytes);
             };
