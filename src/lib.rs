@@ -5,20 +5,6 @@
 //! of the schema `hitherto` in SQL, researchers the Parquet lake that `hitherto export` keeps.
 //!
 //! A module that only writes depends on this crate with `default-features = false`.
-#![cfg_attr(
-    doctest,
-    doc = r#"
-```no_run
-use hitherto::{Config, Store, WriterConfig, records::HealthCheck};
-# async fn f() -> hitherto::Result<()> {
-let store = Store::connect(Config::from_url("postgresql://localhost/platform")?).await?;
-let writer = store.writer(WriterConfig::new("technical"));
-writer.write(HealthCheck::new("technical", "healthy")).await?;
-writer.close().await?;
-# Ok(()) }
-```
-"#
-)]
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -36,3 +22,8 @@ pub use engine::{Capabilities, Engine, MIN_SERVER_VERSION_NUM};
 pub use error::{Error, ErrorKind, Result};
 pub use store::Store;
 pub use writer::{Writer, WriterConfig};
+
+/// The README's Rust is compiled like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Ending;
 use super::embedded::Embedded;
 use super::output::Output;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// Run the embedded engine in the foreground, to try SQL on it: real TimescaleDB in WebAssembly, one
 /// connection at a time, for trying out and not for a platform's records. Ctrl-C stops it.
@@ -23,7 +23,7 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Ending> {
     output.print(&json!({"database_url": engine.url()}), |_| {
         format!("export DATABASE_URL='{}'\n# the engine runs until Ctrl-C; in another terminal: psql \"$DATABASE_URL\"", engine.url())
     })?;
-    tokio::signal::ctrl_c().await.map_err(|e| Error::new(ErrorKind::Config, format!("waiting for Ctrl-C: {e}")))?;
+    super::stopped().await;
     engine.stop().await?;
     Ok(Ending::Done)
 }

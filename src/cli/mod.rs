@@ -91,10 +91,13 @@ pub fn main() -> ExitCode {
         Err(e) => return fail(output, &Error::new(ErrorKind::Config, format!("starting the runtime: {e}"))),
     };
     let ended = runtime.block_on(async {
+        if let Command::Engine(args) = cli.command {
+            return engine::run(args, output).await;
+        }
         tokio::select! {
             ended = run(cli, output) => ended,
             // What was under way is rolled back by the server and by the guards that are dropped.
-            _ = tokio::signal::ctrl_c() => Err(Error::new(ErrorKind::Closed, "interrupted; nothing was left half done")),
+            () = stopped() => Err(Error::new(ErrorKind::Closed, "interrupted; nothing was left half done")),
         }
     });
     let code = match ended {
@@ -120,6 +123,16 @@ async fn run(cli: Cli, output: Output) -> Result<Ending> {
         Command::Engine(args) => engine::run(args, output).await,
         Command::Completions(args) => completions::run(&args),
     }
+}
+
+/// Ctrl-C, or a polite request to end.
+async fn stopped() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! { _ = tokio::signal::ctrl_c() => {}, _ = terminate.recv() => {} }
+        return;
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 fn fail(output: Output, error: &Error) -> ExitCode {

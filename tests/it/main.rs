@@ -8,4 +8,5 @@ mod embedded;
 mod export;
 mod migrate;
 mod regime;
+mod store;
 mod writer;
