@@ -12,6 +12,7 @@ use postgres_types::ToSql;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
+use uuid::Uuid;
 
 use super::batch::{Batch, Stored};
 use super::encode::{CopyRows, arrays};
@@ -109,24 +110,31 @@ impl Sender {
     }
 
     async fn attempt_on<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>, known: bool, halve: bool) -> Result<Stored> {
-        if known && let Some(stored) = self.find(lease, batch).await? {
-            return Ok(stored);
-        }
         if halve {
             // A module that was deleted by hand would condemn rows that are good.
             self.modules.write().unwrap_or_else(|e| e.into_inner()).clear();
         }
         let ids = self.module_ids(lease, batch).await?;
         let module_id = |row: &R| row.module().and_then(|name| ids.get(name)).copied().unwrap_or_default();
+        let body = CopyRows::encode(&batch.rows, batch_id(batch), module_id);
+        // Hashed on another thread while the rows are on their way.
+        let hashing = {
+            let body = body.clone();
+            tokio::task::spawn_blocking(move || Sha256::digest(body).to_vec())
+        };
+        let hashed = async || hashing.await.map_err(|e| Error::new(ErrorKind::Closed, format!("hashing batch {}: {e}", batch.id)));
+        if known && let Some(ledger) = self.find(lease, batch).await? {
+            return ledger.check(batch.id, &hashed().await?);
+        }
         let mut stored = Stored::default();
         let mut refused = Vec::new();
         let tx = self.begin(lease, R::TABLE).await?;
         stored.rows = if halve {
             self.store_halves(&tx, batch, &module_id, &mut refused).await?
         } else {
-            self.store_rows(&tx, batch, &batch.rows, &module_id).await?
+            self.store_rows(&tx, batch, &batch.rows, body, &module_id).await?
         };
-        match self.finish(tx, batch, &mut stored, &refused).await {
+        match self.finish(tx, batch, &mut stored, &refused, &hashed().await?).await {
             Err(error) if is_ledger_conflict(&error) => {
                 Err(Error::new(ErrorKind::Unreachable, format!("batch {} was sent twice at once; looking it up", batch.id)))
             }
@@ -153,22 +161,12 @@ impl Sender {
     }
 
     /// The ledger's word on a batch that may have been stored before.
-    async fn find<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>) -> Result<Option<Stored>> {
+    async fn find<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>) -> Result<Option<LedgerLine>> {
         let doing = "looking a batch up in the ledger";
         let client = lease.client();
         let statement = client.prepare_cached(sql::LEDGER_FIND).await.map_err(|e| Error::database(doing, e))?;
-        let Some(row) = client.query_opt(&statement, &[&batch.id]).await.map_err(|e| Error::database(doing, e))? else {
-            return Ok(None);
-        };
-        let (rows, theirs, quarantined): (i64, Vec<u8>, i64) = (row.get(0), row.get(1), row.get(2));
-        if theirs != digest(batch) {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                format!("batch {} stands in the ledger with other content; an id is given once", batch.id),
-            ));
-        }
-        let count = |n: i64| u64::try_from(n).unwrap_or_default();
-        Ok(Some(Stored { rows: count(rows), quarantined: count(quarantined), already: true, duplicates: 0 }))
+        let row = client.query_opt(&statement, &[&batch.id]).await.map_err(|e| Error::database(doing, e))?;
+        Ok(row.map(|row| LedgerLine { rows: row.get(0), digest: row.get(1), quarantined: row.get(2) }))
     }
 
     /// Ids of the modules that the rows name; unknown ones are registered.
@@ -208,29 +206,29 @@ impl Sender {
         Ok(ids)
     }
 
+    /// Stores rows of the batch, whose COPY body is `body`; folds the orders they belong to.
     async fn store_rows<R: Record>(
         &self,
         tx: &Transaction<'_>,
         batch: &Batch<R>,
         rows: &[R],
+        body: Bytes,
         module_id: &(impl Fn(&R) -> i64 + Sync),
     ) -> Result<u64> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
-        let batch_id = sql::has_batch_id(R::TABLE).then_some(batch.id);
         if self.capabilities.copy_in && sql::can_copy(R::TABLE) {
             let statement = tx.prepare_cached(&sql::copy::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
-            let body = CopyRows::encode(rows, batch_id, module_id);
             let sink = tx.copy_in::<_, Bytes>(&statement).await.map_err(|e| Error::database(&doing(), e))?;
             let mut sink = std::pin::pin!(sink);
             sink.send(body).await.map_err(|e| Error::database(&doing(), e))?;
             return sink.finish().await.map_err(|e| Error::database(&doing(), e));
         }
         let statement = tx.prepare_cached(&sql::insert::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
-        let mut stored = 0;
+        let (mut stored, id) = (0, batch_id(batch));
         for slice in rows.chunks(INSERT_ROWS) {
             let arrays = arrays(slice, module_id);
             let mut params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as &(dyn ToSql + Sync)).collect();
-            if let Some(id) = &batch_id {
+            if let Some(id) = &id {
                 params.push(id);
             }
             stored += tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
@@ -259,7 +257,9 @@ impl Sender {
         let mut stored = 0;
         while let Some(range) = ranges.pop() {
             step("SAVEPOINT part").await?;
-            match self.store_rows(tx, batch, &batch.rows[range.clone()], module_id).await {
+            let rows = &batch.rows[range.clone()];
+            let body = CopyRows::encode(rows, batch_id(batch), module_id);
+            match self.store_rows(tx, batch, rows, body, module_id).await {
                 Ok(rows) => {
                     stored += rows;
                     step("RELEASE part").await?;
@@ -287,6 +287,7 @@ impl Sender {
         batch: &Batch<R>,
         stored: &mut Stored,
         refused: &[(usize, Error)],
+        digest: &[u8],
     ) -> Result<()> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
         for (place, error) in refused {
@@ -301,29 +302,36 @@ impl Sender {
         stored.duplicates = (batch.rows.len() as u64).saturating_sub(stored.rows + stored.quarantined);
         let statement = tx.prepare_cached(sql::LEDGER_INSERT).await.map_err(|e| Error::database(&doing(), e))?;
         let rows = i64::try_from(stored.rows).unwrap_or(i64::MAX);
-        tx.execute(&statement, &[&batch.id, &batch.producer, &R::TABLE, &rows, &batch.min_time, &batch.max_time, &digest(batch)])
+        tx.execute(&statement, &[&batch.id, &batch.producer, &R::TABLE, &rows, &batch.min_time, &batch.max_time, &digest])
             .await
             .map_err(|e| Error::database(&doing(), e))?;
         tx.commit().await.map_err(|e| Error::database(&doing(), e))
     }
 }
 
-/// SHA-256 of the rows as they are encoded, modules by name: the same whichever way they go in.
-fn digest<R: Record>(batch: &Batch<R>) -> Vec<u8> {
-    let mut sha = Sha256::new();
-    sha.update(CopyRows::encode(&batch.rows, None, |_| 0));
-    let mut last = None;
-    for name in batch.rows.iter().map(Record::module) {
-        // Runs of one module are the usual case; its name counts once a run.
-        if name != last {
-            sha.update(name.unwrap_or_default());
-            sha.update([0]);
-            last = name;
-        } else {
-            sha.update([1]);
+/// What the ledger says of a batch.
+struct LedgerLine {
+    rows: i64,
+    digest: Vec<u8>,
+    quarantined: i64,
+}
+
+impl LedgerLine {
+    /// The batch is stored, if it is this one.
+    fn check(self, id: Uuid, digest: &[u8]) -> Result<Stored> {
+        if self.digest != digest {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("batch {id} stands in the ledger with other content; an id is given once"),
+            ));
         }
+        let count = |n: i64| u64::try_from(n).unwrap_or_default();
+        Ok(Stored { rows: count(self.rows), quarantined: count(self.quarantined), already: true, duplicates: 0 })
     }
-    sha.finalize().to_vec()
+}
+
+fn batch_id<R: Record>(batch: &Batch<R>) -> Option<Uuid> {
+    sql::has_batch_id(R::TABLE).then_some(batch.id)
 }
 
 /// Another send of the same batch was faster.

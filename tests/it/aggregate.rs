@@ -125,7 +125,7 @@ impl Records {
             all.signals.push(signal);
             all.proposals.push(proposal);
             all.risks.push(risk);
-            let mut push = |events: &mut Vec<OrderEvent>, random: &mut StdRng, kind: EventType, number: i64| {
+            let push = |events: &mut Vec<OrderEvent>, random: &mut StdRng, kind: EventType, number: i64| {
                 let mut event = OrderEvent::new(format!("o{n}"), kind).at(at + TimeDelta::seconds(number / 2)).sequence(number);
                 event.event_id = format!("o{n}-{number}");
                 match kind {

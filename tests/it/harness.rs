@@ -10,29 +10,29 @@ use hitherto::cli::embedded::Embedded;
 use hitherto::{Capabilities, Config, Engine, Store, migrate};
 
 /// A fresh database on some engine, migrated.
-pub struct Db {
+pub(crate) struct Db {
     /// How the engine is called in messages.
-    pub name: &'static str,
-    pub store: Store,
-    pub config: Config,
+    pub(crate) name: &'static str,
+    pub(crate) store: Store,
+    pub(crate) config: Config,
     _engine: Option<Embedded>,
 }
 
 /// A fresh database on the embedded engine, migrated.
-pub async fn embedded() -> Db {
+pub(crate) async fn embedded() -> Db {
     let engine = Embedded::start(None).await.expect("the embedded engine starts");
     let config = Config::from_url(&engine.url()).unwrap();
     Db { name: "embedded", store: migrated(&config, None).await, config, _engine: Some(engine) }
 }
 
 /// A fresh, migrated database on the private server, as plain PostgreSQL.
-pub async fn native() -> Db {
+pub(crate) async fn native() -> Db {
     let config = empty_database().await;
     Db { name: "postgresql", store: migrated(&config, Some(Engine::Postgresql)).await, config, _engine: None }
 }
 
 /// The same as TimescaleDB, where the server offers it.
-pub async fn native_timescaledb() -> Option<Db> {
+pub(crate) async fn native_timescaledb() -> Option<Db> {
     let config = empty_database().await;
     let client = config.connect().await.unwrap();
     let offered = Capabilities::detect(&client).await.unwrap().engine == Engine::Timescaledb;
@@ -44,7 +44,7 @@ pub async fn native_timescaledb() -> Option<Db> {
 }
 
 /// A fresh, migrated database on every engine there is.
-pub async fn all() -> Vec<Db> {
+pub(crate) async fn all() -> Vec<Db> {
     let mut all = vec![embedded().await, native().await];
     all.extend(native_timescaledb().await);
     if let Some(config) = named_server().await {
@@ -53,7 +53,7 @@ pub async fn all() -> Vec<Db> {
     all
 }
 
-pub async fn migrated(config: &Config, engine: Option<Engine>) -> Store {
+pub(crate) async fn migrated(config: &Config, engine: Option<Engine>) -> Store {
     let mut client = config.connect().await.unwrap();
     let mut capabilities = Capabilities::detect(&client).await.unwrap();
     if let Some(engine) = engine {
@@ -65,7 +65,7 @@ pub async fn migrated(config: &Config, engine: Option<Engine>) -> Store {
 }
 
 /// A new, empty database on the private server.
-pub async fn empty_database() -> Config {
+pub(crate) async fn empty_database() -> Config {
     create_database(&server().config()).await
 }
 
@@ -83,15 +83,15 @@ async fn create_database(config: &Config) -> Config {
 }
 
 /// One private PostgreSQL server a test process, on a free port, in a temporary folder.
-pub fn server() -> &'static Server {
+pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(Server::start)
 }
 
-pub struct Server {
+pub(crate) struct Server {
     bin: PathBuf,
     folder: PathBuf,
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Server {
@@ -131,7 +131,7 @@ impl Server {
         server
     }
 
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config::from_url(&format!("postgresql://postgres@127.0.0.1:{}/postgres", self.port)).unwrap()
     }
 
