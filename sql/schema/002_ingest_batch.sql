@@ -13,6 +13,9 @@ CREATE TABLE hitherto.ingest_batch (
 );
 -- What has been written to a table since a watermark: aggregate refresh, aggregate_freshness, export.
 CREATE INDEX ingest_batch_table_name_xid_idx ON hitherto.ingest_batch (table_name, xid);
+-- The oldest and the newest row of a table: aggregate_freshness.
+CREATE INDEX ingest_batch_table_name_min_time_idx ON hitherto.ingest_batch (table_name, min_time);
+CREATE INDEX ingest_batch_table_name_max_time_idx ON hitherto.ingest_batch (table_name, max_time);
 COMMENT ON TABLE hitherto.ingest_batch IS 'The ledger: one line a batch, committed in one transaction with the batch''s rows';
 COMMENT ON COLUMN hitherto.ingest_batch.batch_id IS 'Frozen before the batch is first sent; a resend finds its line here';
 COMMENT ON COLUMN hitherto.ingest_batch.producer IS 'Who wrote it, as the writer was named';

@@ -2,7 +2,7 @@ CREATE TABLE hitherto.module_execution (
     started_at     timestamptz      NOT NULL,
     module_id      bigint           NOT NULL,
     execution_id   text COLLATE "C" NOT NULL CONSTRAINT module_execution_execution_id_length CHECK (length(btrim(execution_id)) BETWEEN 1 AND 200),
-    duration_ms    double precision NOT NULL CONSTRAINT module_execution_duration_ms_range CHECK (duration_ms >= 0 AND duration_ms < 'infinity'),
+    duration_ms    double precision NOT NULL CONSTRAINT module_execution_duration_ms_range CHECK (duration_ms >= 0 AND duration_ms <= 1e15),
     success        boolean          NOT NULL,
     error_message  text,
     details        jsonb,

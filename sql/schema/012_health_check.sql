@@ -2,10 +2,10 @@ CREATE TABLE hitherto.health_check (
     checked_at         timestamptz      NOT NULL,
     module_id          bigint           NOT NULL,
     status             text             NOT NULL CONSTRAINT health_check_status_length CHECK (length(btrim(status)) BETWEEN 1 AND 200),
-    response_time_ms   double precision CONSTRAINT health_check_response_time_ms_range CHECK (response_time_ms >= 0 AND response_time_ms < 'infinity'),
+    response_time_ms   double precision CONSTRAINT health_check_response_time_ms_range CHECK (response_time_ms >= 0 AND response_time_ms <= 1e15),
     error_count        integer          NOT NULL DEFAULT 0 CONSTRAINT health_check_error_count_not_negative CHECK (error_count >= 0),
-    memory_usage_mb    double precision CONSTRAINT health_check_memory_usage_mb_range CHECK (memory_usage_mb >= 0 AND memory_usage_mb < 'infinity'),
-    cpu_usage_percent  double precision CONSTRAINT health_check_cpu_usage_percent_range CHECK (cpu_usage_percent >= 0 AND cpu_usage_percent < 'infinity'),
+    memory_usage_mb    double precision CONSTRAINT health_check_memory_usage_mb_range CHECK (memory_usage_mb >= 0 AND memory_usage_mb <= 1e15),
+    cpu_usage_percent  double precision CONSTRAINT health_check_cpu_usage_percent_range CHECK (cpu_usage_percent >= 0 AND cpu_usage_percent <= 1e15),
     details            jsonb,
     batch_id           uuid             NOT NULL
 );

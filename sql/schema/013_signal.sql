@@ -4,7 +4,7 @@ CREATE TABLE hitherto.signal (
     signal_id   text COLLATE "C" NOT NULL CONSTRAINT signal_signal_id_length CHECK (length(btrim(signal_id)) BETWEEN 1 AND 200),
     kind        text             NOT NULL CONSTRAINT signal_kind_length CHECK (length(btrim(kind)) BETWEEN 1 AND 200),
     asset       text COLLATE "C",
-    score       double precision CONSTRAINT signal_score_finite CHECK (score > '-infinity' AND score < 'infinity'),
+    score       double precision CONSTRAINT signal_score_range CHECK (score BETWEEN -1e15 AND 1e15),
     confidence  double precision CONSTRAINT signal_confidence_range CHECK (confidence BETWEEN 0 AND 1),
     payload     jsonb,
     batch_id    uuid             NOT NULL

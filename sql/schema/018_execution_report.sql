@@ -70,11 +70,22 @@ COMMENT ON FUNCTION hitherto.order_event_rank(text) IS 'The lifecycle''s own ord
 -- everybody, so that nobody deadlocks), the second reads whatever other writers committed while
 -- this one waited. It must run under READ COMMITTED.
 CREATE FUNCTION hitherto.execution_report_fold(order_ids text[])
-RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+-- Compiling the query for every chunk takes far longer than running it.
+RETURNS void LANGUAGE plpgsql VOLATILE SET jit = off AS $$
+DECLARE
+    whole text[];
 BEGIN
     INSERT INTO hitherto.execution_report (order_id, status)
     SELECT DISTINCT id COLLATE "C", 'pending' FROM unnest(order_ids) AS id ORDER BY 1
     ON CONFLICT (order_id) DO UPDATE SET status = execution_report.status;
+
+    -- An order of which retention has dropped events can't be folded again: its report stays, and says so.
+    UPDATE hitherto.execution_report r SET anomalies = array_append(r.anomalies, 'event_after_retention')
+    FROM hitherto.retention_horizon h
+    WHERE h.table_name = 'order_event' AND r.first_event_at < h.dropped_before AND r.order_id = ANY (order_ids)
+      AND NOT 'event_after_retention' = ANY (r.anomalies);
+    whole := ARRAY(SELECT r.order_id FROM hitherto.execution_report r
+                   WHERE r.order_id = ANY (order_ids) AND NOT 'event_after_retention' = ANY (r.anomalies));
 
     WITH event AS MATERIALIZED (
         SELECT e.order_id, e.event_id, e.event_at, e.event_type, e.proposal_id, e.asset, e.side, e.order_type, e.quantity,
@@ -82,7 +93,7 @@ BEGIN
                row_number() OVER (PARTITION BY e.order_id
                                   ORDER BY e.event_at, e.sequence NULLS FIRST, hitherto.order_event_rank(e.event_type), e.event_id) AS step
         FROM hitherto.order_event e
-        WHERE e.order_id = ANY (order_ids)
+        WHERE e.order_id = ANY (whole)
     ), correction AS (
         SELECT DISTINCT ON (order_id, ref_event_id) order_id, ref_event_id, last_quantity, last_price, commission
         FROM event WHERE event_type = 'fill_corrected'

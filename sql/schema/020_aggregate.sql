@@ -1,18 +1,19 @@
 CREATE TABLE hitherto.aggregate (
-    view_name       text     NOT NULL CONSTRAINT aggregate_pkey PRIMARY KEY,
-    aggregate_name  text     NOT NULL,
-    source_table    text     NOT NULL,
-    bucket_width    interval NOT NULL,
-    refreshed_xid   xid8     NOT NULL DEFAULT '0',
-    last_refresh    timestamptz,
-    last_error      text
+    view_name           text        NOT NULL CONSTRAINT aggregate_pkey PRIMARY KEY,
+    aggregate_name      text        NOT NULL,
+    source_table        text        NOT NULL,
+    bucket_width        interval    NOT NULL,
+    -- Exact where a single xid is not: a long transaction elsewhere holds an xmin back, not this.
+    refreshed_snapshot  pg_snapshot NOT NULL DEFAULT '1:1:',
+    last_refresh        timestamptz,
+    last_error          text
 );
-COMMENT ON TABLE hitherto.aggregate IS 'Which aggregates there are, and up to which batch of the ledger each was refreshed';
+COMMENT ON TABLE hitherto.aggregate IS 'Which aggregates there are, and which batches of the ledger are in each';
 COMMENT ON COLUMN hitherto.aggregate.view_name IS 'View (or, for latency_percentile, function) that people read';
 COMMENT ON COLUMN hitherto.aggregate.aggregate_name IS 'What it reads: a continuous aggregate, or a plain view of the same columns on plain PostgreSQL';
 COMMENT ON COLUMN hitherto.aggregate.source_table IS 'Table that it aggregates';
 COMMENT ON COLUMN hitherto.aggregate.bucket_width IS 'Width of its buckets';
-COMMENT ON COLUMN hitherto.aggregate.refreshed_xid IS 'Every ledger line with an earlier xid is in it';
+COMMENT ON COLUMN hitherto.aggregate.refreshed_snapshot IS 'Every ledger line whose xid this snapshot sees is in it';
 COMMENT ON COLUMN hitherto.aggregate.last_refresh IS 'When touched ranges were last refreshed';
 COMMENT ON COLUMN hitherto.aggregate.last_error IS 'Why the last refresh failed; NULL when it did not';
 

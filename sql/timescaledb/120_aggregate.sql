@@ -28,18 +28,24 @@ COMMENT ON FUNCTION hitherto.aggregate_watermark(text) IS
 -- Which ranges must be refreshed so that every row of the ledger shows.
 --  * Buckets that are still open stay out: materialising one would hide its later rows.
 --  * A range that passes the watermark starts at it: the watermark moves over everything between.
+--  * A server that was restored counts its transactions anew: a snapshot from the history before says
+--    nothing, and once everything was refreshed, neither do lines of that history.
 CREATE FUNCTION hitherto.aggregate_touched(view_name text)
 RETURNS TABLE (touched_from timestamptz, touched_until timestamptz) LANGUAGE sql STABLE AS $$
     WITH aggregate AS (
-        SELECT a.source_table, a.bucket_width, a.refreshed_xid, w.watermark,
+        SELECT a.source_table, a.bucket_width, w.watermark, h.other_history, h.next_xid,
+               CASE WHEN h.other_history THEN pg_snapshot '1:1:' ELSE a.refreshed_snapshot END AS refreshed_snapshot,
                greatest(time_bucket(a.bucket_width, now()), w.watermark) AS closed,
                CASE WHEN w.watermark IS NULL THEN (SELECT time_bucket(a.bucket_width, min(b.min_time))
                 FROM hitherto.ingest_batch b WHERE b.table_name = a.source_table) END AS oldest
-        FROM hitherto.aggregate a, LATERAL (SELECT hitherto.aggregate_watermark(a.view_name) AS watermark) w
+        FROM hitherto.aggregate a, LATERAL (SELECT hitherto.aggregate_watermark(a.view_name) AS watermark) w,
+             LATERAL (SELECT pg_snapshot_xmax(pg_current_snapshot()) AS next_xid,
+                             pg_snapshot_xmax(a.refreshed_snapshot) > pg_snapshot_xmax(pg_current_snapshot()) AS other_history) h
         WHERE a.view_name = aggregate_touched.view_name
     ), bucket AS (
         SELECT DISTINCT time_bucket(a.bucket_width, b.min_time) AS lo, time_bucket(a.bucket_width, b.max_time) + a.bucket_width AS hi
-        FROM aggregate a JOIN hitherto.ingest_batch b ON b.table_name = a.source_table AND b.xid >= a.refreshed_xid AND b.row_count > 0
+        FROM aggregate a JOIN hitherto.ingest_batch b ON b.table_name = a.source_table AND b.xid >= pg_snapshot_xmin(a.refreshed_snapshot)
+             AND NOT pg_visible_in_snapshot(b.xid, a.refreshed_snapshot) AND (b.xid < a.next_xid OR a.other_history) AND b.row_count > 0
     ), clipped AS (
         SELECT CASE WHEN a.watermark IS NULL THEN least(b.lo, a.oldest)
                     WHEN b.hi > a.watermark THEN least(b.lo, a.watermark) ELSE b.lo END AS lo,
@@ -55,43 +61,61 @@ RETURNS TABLE (touched_from timestamptz, touched_until timestamptz) LANGUAGE sql
 $$;
 COMMENT ON FUNCTION hitherto.aggregate_touched(text) IS 'Ranges of time, aligned to buckets, that the ledger says were written since the aggregate was last refreshed';
 
+-- Buckets of a range that have raw rows and are not materialised: all that can be refreshed where
+-- retention has dropped rows. What is materialised there was made of rows that are gone; refreshing
+-- it from a few late ones would erase it.
+CREATE FUNCTION hitherto.aggregate_missing(view_name text, range_from timestamptz, range_until timestamptz)
+RETURNS SETOF timestamptz LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    a hitherto.aggregate;
+    time_column name;
+BEGIN
+    SELECT * INTO a FROM hitherto.aggregate g WHERE g.view_name = aggregate_missing.view_name;
+    SELECT d.column_name INTO time_column FROM timescaledb_information.dimensions d
+    WHERE d.hypertable_schema = 'hitherto' AND d.hypertable_name = a.source_table AND d.dimension_number = 1;
+    -- Past the watermark a real-time aggregate would show raw rows as if they were materialised.
+    RETURN QUERY EXECUTE format(
+        'SELECT time_bucket($1, %I) FROM hitherto.%I WHERE %I >= $2 AND %I < $3
+         EXCEPT SELECT bucket FROM hitherto.%I WHERE bucket >= $2 AND bucket < least($3, $4) ORDER BY 1',
+        time_column, a.source_table, time_column, time_column, a.aggregate_name)
+    USING a.bucket_width, range_from, range_until, hitherto.aggregate_watermark(a.view_name);
+END
+$$;
+COMMENT ON FUNCTION hitherto.aggregate_missing(text, timestamptz, timestamptz) IS 'Buckets of a range that have rows and are not materialised';
+
 CREATE PROCEDURE hitherto.aggregate_refresh(view_name text DEFAULT NULL)
 LANGUAGE plpgsql AS $$
 DECLARE
     a hitherto.aggregate;
     name text;
-    horizon xid8;
+    seen pg_snapshot;
     starts timestamptz[];
     ends timestamptz[];
     kept timestamptz;
-    thinned boolean;
+    missing timestamptz;
 BEGIN
     FOREACH name IN ARRAY ARRAY(SELECT g.view_name FROM hitherto.aggregate g
                                 WHERE aggregate_refresh.view_name IN (g.view_name) OR aggregate_refresh.view_name IS NULL ORDER BY 1)
     LOOP
         SELECT * INTO a FROM hitherto.aggregate g WHERE g.view_name = name;
-        -- A batch that commits from here on has this xid or a later one and is found next time.
-        horizon := pg_snapshot_xmin(pg_current_snapshot());
+        -- A batch that commits from here on is not seen and is found next time.
+        seen := pg_current_snapshot();
         SELECT array_agg(touched_from ORDER BY touched_from), array_agg(touched_until ORDER BY touched_from)
         INTO starts, ends FROM hitherto.aggregate_touched(name);
-        kept := (SELECT time_bucket(a.bucket_width, now() - p.drop_after) + a.bucket_width
-                 FROM hitherto.retention_policy p WHERE p.table_name = a.source_table);
+        kept := (SELECT time_bucket(a.bucket_width, h.dropped_before + a.bucket_width - INTERVAL '1 microsecond')
+                 FROM hitherto.retention_horizon h WHERE h.table_name = a.source_table);
         COMMIT;
         FOR i IN 1 .. coalesce(cardinality(starts), 0) LOOP
-            -- Where retention may have dropped rows that a bucket was made of, refreshing it from a
-            -- few late ones would erase it: what is materialised there stays.
             IF starts[i] < kept THEN
-                EXECUTE format('SELECT EXISTS (SELECT FROM hitherto.%I WHERE bucket >= $1 AND bucket < $2 AND bucket < $3)', a.aggregate_name)
-                INTO thinned USING starts[i], least(ends[i], kept), hitherto.aggregate_watermark(name);
-                IF thinned THEN
-                    starts[i] := kept;
-                END IF;
+                FOREACH missing IN ARRAY ARRAY(SELECT hitherto.aggregate_missing(name, starts[i], least(ends[i], kept))) LOOP
+                    CALL refresh_continuous_aggregate(format('hitherto.%I', a.aggregate_name)::regclass, missing, missing + a.bucket_width);
+                END LOOP;
+                starts[i] := kept;
             END IF;
             CONTINUE WHEN starts[i] >= ends[i];
             CALL refresh_continuous_aggregate(format('hitherto.%I', a.aggregate_name)::regclass, starts[i], ends[i]);
         END LOOP;
-        UPDATE hitherto.aggregate g SET refreshed_xid = greatest(horizon, g.refreshed_xid), last_refresh = clock_timestamp(), last_error = NULL
-        WHERE g.view_name = name;
+        UPDATE hitherto.aggregate g SET refreshed_snapshot = seen, last_refresh = clock_timestamp(), last_error = NULL WHERE g.view_name = name;
         COMMIT;
     END LOOP;
 END
@@ -101,8 +125,10 @@ COMMENT ON PROCEDURE hitherto.aggregate_refresh(text) IS 'Refreshes the ranges t
 CREATE PROCEDURE hitherto.aggregate_refresh_job(job_id integer, config jsonb)
 LANGUAGE plpgsql AS $$
 BEGIN
-    CALL hitherto.aggregate_refresh();
+    CALL hitherto.aggregate_refresh(config ->> 'view_name');
 END
 $$;
-COMMENT ON PROCEDURE hitherto.aggregate_refresh_job(integer, jsonb) IS 'aggregate_refresh as a background job';
-SELECT add_job('hitherto.aggregate_refresh_job', INTERVAL '1 minute', fixed_schedule => false);
+COMMENT ON PROCEDURE hitherto.aggregate_refresh_job(integer, jsonb) IS 'aggregate_refresh of one aggregate as a background job';
+-- A job each: one that fails does not keep the others from being refreshed.
+SELECT add_job('hitherto.aggregate_refresh_job', INTERVAL '1 minute', config => jsonb_build_object('view_name', view_name), fixed_schedule => false)
+FROM hitherto.aggregate ORDER BY view_name;

@@ -53,6 +53,8 @@ pub const DEFAULT_AHEAD: TimeDelta = TimeDelta::hours(1);
 pub const DEFAULT_JSON_BYTES: usize = 256 * 1024;
 /// The longest text unless told otherwise: 64 KiB.
 pub const DEFAULT_TEXT_BYTES: usize = 64 * 1024;
+/// The largest magnitude of a measured value: sums of such values stay finite.
+pub const MAX_MEASURE: f64 = 1e15;
 /// The longest name or id, characters.
 pub const MAX_NAME_CHARS: usize = 200;
 
@@ -151,9 +153,13 @@ impl<'a> Check<'a> {
         value.flaw().map_or(Ok(()), |flaw| self.refuse(field, flaw))
     }
 
+    /// A measured value: finite, and no larger than sums can bear.
     pub(super) fn finite(&self, field: &'static str, value: Option<f64>) -> Checked {
         match value {
             Some(v) if !v.is_finite() => self.refuse(field, format!("{v} is not a finite number")),
+            Some(v) if v.abs() > MAX_MEASURE => {
+                self.refuse(field, format!("{v:e} is past {MAX_MEASURE:e}, the largest value that is taken"))
+            }
             _ => Ok(()),
         }
     }

@@ -119,15 +119,21 @@ fn round_half_even(n: i128, d: i128) -> i128 {
     }
 }
 
+/// The longest text that is read as a number: far past 38 digits, zeros and exponent included.
+const MAX_CHARS: usize = 100;
+
 /// Sign, digits without the point and the power of ten that they are multiplied by.
 fn parts(text: &str) -> Option<(bool, i128, i64)> {
+    if text.len() > MAX_CHARS {
+        return None;
+    }
     let (negative, body) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
         _ => (false, text),
     };
     let (mantissa, exponent) = match body.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok().filter(|e| e.abs() < 100_000)?),
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok().filter(|e| e.abs() < 1000)?),
         None => (body, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -329,7 +335,8 @@ mod tests {
         assert!(matches!("1e-19".parse::<Decimal>(), Err(DecimalError::Scale(_))));
         assert!(matches!("100000000000000000000".parse::<Decimal>(), Err(DecimalError::Range(_))));
         assert!(matches!("1e99999999999".parse::<Decimal>(), Err(DecimalError::Syntax(_))));
-        for bad in ["", "-", ".", "NaN", "inf", "1_000", "0x10", " 1", "1e", "--1"] {
+        let long = format!("0.{}", "0".repeat(20_000));
+        for bad in [long.as_str(), "0e-20000", "", "-", ".", "NaN", "inf", "1_000", "0x10", " 1", "1e", "--1"] {
             assert!(matches!(bad.parse::<Decimal>(), Err(DecimalError::Syntax(_))), "{bad}");
         }
         assert_eq!("1.5000000000000000000000".parse::<Decimal>().unwrap().to_string(), "1.5");

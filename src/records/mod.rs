@@ -30,7 +30,9 @@ mod regime_state;
 mod risk_evaluation;
 mod signal;
 
-pub use check::{Check, DEFAULT_AHEAD, DEFAULT_JSON_BYTES, DEFAULT_OLDEST, DEFAULT_TEXT_BYTES, Invalid, Limits, MAX_NAME_CHARS};
+pub use check::{
+    Check, DEFAULT_AHEAD, DEFAULT_JSON_BYTES, DEFAULT_OLDEST, DEFAULT_TEXT_BYTES, Invalid, Limits, MAX_MEASURE, MAX_NAME_CHARS,
+};
 pub(crate) use decimal::put_numeric;
 pub use decimal::{Decimal, DecimalError};
 pub use json::{Json, MAX_JSON_DEPTH};

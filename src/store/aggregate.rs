@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::Store;
+use super::upkeep::{done, when_free};
 use crate::error::{Error, Result};
-use crate::lease::Lease;
 
 /// One line of `hitherto.aggregate_freshness`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -72,13 +72,13 @@ impl Store {
 
     /// Refreshes, in every aggregate, the ranges that the ledger says were written since it was last
     /// refreshed, however old. An aggregate that fails is noted in its `last_error`; the others go on.
+    /// One that somebody else refreshes just now is waited for.
     ///
     /// # Errors
     /// When the connection is lost. Failures of single aggregates are in the answer.
     pub async fn aggregate_refresh(&self) -> Result<Vec<Refreshed>> {
         let doing = "refreshing aggregates";
-        // A refresh may take long and holds no transaction that a deadline could end cleanly.
-        let mut lease = Lease::new(self.client().await?);
+        let mut lease = self.upkeep().await?;
         let client = lease.client();
         let names = client
             .query(
@@ -91,11 +91,12 @@ impl Store {
         let mut refreshed = Vec::with_capacity(names.len());
         for row in names {
             let view_name: String = row.get(0);
-            let result = client.execute("CALL hitherto.aggregate_refresh($1)", &[&view_name]).await;
-            let error = match result {
+            let refresh =
+                async || client.execute("CALL hitherto.aggregate_refresh($1)", &[&view_name]).await.map_err(|e| Error::database(doing, e));
+            let error = match when_free(refresh).await {
                 Ok(_) => None,
-                Err(e) if e.as_db_error().is_some() => Some(Error::database(doing, e).to_string()),
-                Err(e) => return Err(Error::database(doing, e)),
+                Err(e) if e.sqlstate().is_some() => Some(e.to_string()),
+                Err(e) => return Err(e),
             };
             if let Some(words) = &error {
                 client
@@ -105,7 +106,7 @@ impl Store {
             }
             refreshed.push(Refreshed { view_name, ranges: row.get(1), error });
         }
-        lease.give_back();
+        done(lease).await?;
         Ok(refreshed)
     }
 }

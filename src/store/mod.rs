@@ -8,6 +8,7 @@ mod portfolio;
 mod proposal;
 mod regime;
 mod retention;
+mod upkeep;
 
 pub use aggregate::{Freshness, Refreshed};
 pub use ledger::LedgerTotal;
@@ -15,7 +16,7 @@ pub use module::{ModuleRow, ModuleStats};
 pub use order::{ExecutionReport, OrderEventRow};
 pub use portfolio::PortfolioRow;
 pub use proposal::TrailStep;
-pub use retention::Trimmed;
+pub use retention::{MIN_RETENTION_DAYS, Trimmed};
 
 use std::future::Future;
 use std::pin::Pin;

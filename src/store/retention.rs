@@ -4,6 +4,7 @@ use chrono::Duration;
 use serde::Serialize;
 
 use super::Store;
+use super::upkeep::{done, when_free};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,6 +19,9 @@ pub struct Trimmed {
     pub count: i64,
 }
 
+/// The shortest time that raw rows can be kept for, days.
+pub const MIN_RETENTION_DAYS: i64 = 8;
+
 /// Rows deleted in one transaction on plain PostgreSQL: small enough that no lock is held for long.
 const DELETE_ROWS: i64 = 10_000;
 
@@ -30,36 +34,70 @@ macro_rules! delete {
             $table,
             " WHERE ",
             $time,
-            " < now() - (SELECT drop_after FROM hitherto.retention_policy WHERE table_name = $1) LIMIT $2))"
+            " < (SELECT dropped_before FROM hitherto.retention_horizon WHERE table_name = $1) LIMIT $2))"
         )
     };
 }
 
-/// The tables that can have a retention policy, each with the statement that deletes a slice of it.
-const DELETES: [(&str, &str); 6] = [
-    ("module_execution", delete!("module_execution", "started_at")),
-    ("health_check", delete!("health_check", "checked_at")),
-    ("signal", delete!("signal", "emitted_at")),
-    ("risk_evaluation", delete!("risk_evaluation", "evaluated_at")),
-    ("order_event", delete!("order_event", "event_at")),
-    ("portfolio_snapshot", delete!("portfolio_snapshot", "taken_at")),
+macro_rules! horizon {
+    ($table:literal, $time:literal) => {
+        concat!(
+            "-- retention_horizon\nINSERT INTO hitherto.retention_horizon AS h (table_name, dropped_before)
+             SELECT table_name, now() - drop_after FROM hitherto.retention_policy
+             WHERE table_name = '",
+            $table,
+            "' AND EXISTS (SELECT FROM hitherto.",
+            $table,
+            " WHERE ",
+            $time,
+            " < now() - drop_after)
+             ON CONFLICT (table_name) DO UPDATE SET dropped_before = greatest(h.dropped_before, excluded.dropped_before)"
+        )
+    };
+}
+
+macro_rules! retained {
+    ($table:literal, $time:literal) => {
+        Retained { table: $table, horizon: horizon!($table, $time), delete: delete!($table, $time) }
+    };
+}
+
+/// A table that can have a retention policy.
+struct Retained {
+    table: &'static str,
+    /// Notes what will be dropped, if anything will.
+    horizon: &'static str,
+    /// Drops a slice of it.
+    delete: &'static str,
+}
+
+const RETAINED: [Retained; 6] = [
+    retained!("module_execution", "started_at"),
+    retained!("health_check", "checked_at"),
+    retained!("signal", "emitted_at"),
+    retained!("risk_evaluation", "evaluated_at"),
+    retained!("order_event", "event_at"),
+    retained!("portfolio_snapshot", "taken_at"),
 ];
 
 impl Store {
     /// Keeps a table's raw rows for `drop_after` from now on; `None` keeps them for ever.
     ///
     /// # Errors
-    /// `Config` for a table that can't have a policy, or an age that is not positive.
+    /// `Config` for a table that can't have a policy, or an age under [`MIN_RETENTION_DAYS`].
     pub async fn retention_set(&self, table_name: &str, drop_after: Option<Duration>) -> Result<()> {
-        if !DELETES.iter().any(|(name, _)| *name == table_name) {
-            let known: Vec<&str> = DELETES.iter().map(|(name, _)| *name).collect();
+        if !RETAINED.iter().any(|r| r.table == table_name) {
+            let known: Vec<&str> = RETAINED.iter().map(|r| r.table).collect();
             return Err(Error::new(
                 ErrorKind::Config,
                 format!("table '{table_name}' can't have a retention policy; these can: {}", known.join(", ")),
             ));
         }
-        if drop_after.is_some_and(|age| age <= Duration::zero()) {
-            return Err(Error::new(ErrorKind::Config, "a retention policy's age must be more than nothing"));
+        if drop_after.is_some_and(|age| age < Duration::days(MIN_RETENTION_DAYS)) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("raw rows are kept for {MIN_RETENTION_DAYS} days at least: aggregates are refreshed from the last week's"),
+            ));
         }
         let seconds = drop_after.map(|age| age.num_seconds() as f64);
         self.client()
@@ -85,18 +123,22 @@ impl Store {
         let doing = "deleting old rows";
         let client = self.client().await?;
         let mut trimmed = Vec::new();
-        for (table_name, delete) in DELETES {
+        for Retained { table, horizon, delete } in RETAINED {
+            // Committed before the first row goes: whoever counts rows knows from where on they are whole.
+            if client.execute(horizon, &[]).await.map_err(|e| Error::database(doing, e))? == 0 {
+                continue;
+            }
             let statement = client.prepare_cached(delete).await.map_err(|e| Error::database(doing, e))?;
             let mut count = 0;
             loop {
-                let deleted = client.execute(&statement, &[&table_name, &DELETE_ROWS]).await.map_err(|e| Error::database(doing, e))?;
+                let deleted = client.execute(&statement, &[&table, &DELETE_ROWS]).await.map_err(|e| Error::database(doing, e))?;
                 count += i64::try_from(deleted).unwrap_or(i64::MAX);
                 if deleted == 0 {
                     break;
                 }
             }
             if count > 0 {
-                trimmed.push(Trimmed { policy: "retention".to_owned(), table_name: table_name.to_owned(), count });
+                trimmed.push(Trimmed { policy: "retention".to_owned(), table_name: table.to_owned(), count });
             }
         }
         Ok(trimmed)
@@ -104,31 +146,40 @@ impl Store {
 
     async fn run_policies(&self) -> Result<Vec<Trimmed>> {
         let doing = "running policies";
-        let client = self.client().await?;
+        let mut lease = self.upkeep().await?;
+        let client = lease.client();
+        let mut trimmed = Vec::new();
+        for Retained { table, .. } in RETAINED {
+            let before = chunks(client, table, true).await?;
+            let apply =
+                async || client.execute("CALL hitherto.retention_apply($1)", &[&table]).await.map_err(|e| Error::database(doing, e));
+            when_free(apply).await?;
+            note(&mut trimmed, "retention", table, before - chunks(client, table, true).await?);
+        }
         let jobs = client
             .query(
                 "-- policy_jobs
-                 SELECT job_id, proc_name, hypertable_name FROM timescaledb_information.jobs
-                 WHERE hypertable_schema = 'hitherto' AND proc_name IN ('policy_retention', 'policy_compression') AND scheduled
-                 ORDER BY proc_name DESC, hypertable_name",
+                 SELECT job_id, hypertable_name FROM timescaledb_information.jobs
+                 WHERE hypertable_schema = 'hitherto' AND proc_name = 'policy_compression' AND scheduled ORDER BY hypertable_name",
                 &[],
             )
             .await
             .map_err(|e| Error::database(doing, e))?;
-        let mut trimmed = Vec::new();
         for job in jobs {
-            let (job_id, proc_name, table_name): (i32, String, String) = (job.get(0), job.get(1), job.get(2));
-            let retention = proc_name == "policy_retention";
-            let before = chunks(&client, &table_name, retention).await?;
-            // CALL takes no parameters through the extended protocol everywhere; the id is the catalogue's own.
-            client.batch_execute(&format!("CALL run_job({job_id})")).await.map_err(|e| Error::database(doing, e))?;
-            let after = chunks(&client, &table_name, retention).await?;
-            if before != after {
-                let policy = if retention { "retention" } else { "columnstore" };
-                trimmed.push(Trimmed { policy: policy.to_owned(), table_name, count: (after - before).abs() });
-            }
+            let (job_id, table): (i32, String) = (job.get(0), job.get(1));
+            let before = chunks(client, &table, false).await?;
+            let run = async || client.execute("CALL run_job($1)", &[&job_id]).await.map_err(|e| Error::database(doing, e));
+            when_free(run).await?;
+            note(&mut trimmed, "columnstore", &table, chunks(client, &table, false).await? - before);
         }
+        done(lease).await?;
         Ok(trimmed)
+    }
+}
+
+fn note(trimmed: &mut Vec<Trimmed>, policy: &str, table_name: &str, count: i64) {
+    if count > 0 {
+        trimmed.push(Trimmed { policy: policy.to_owned(), table_name: table_name.to_owned(), count });
     }
 }
 

@@ -101,21 +101,33 @@ impl Target for CopyRows {
     }
 }
 
+/// Rows in a piece of a COPY's body: the server works on one while the next is encoded.
+const PIECE_ROWS: usize = 1_000;
+
 impl CopyRows {
-    /// Encodes rows, each with the batch's id at its end where there is one.
-    pub(super) fn encode<R: Record>(rows: &[R], batch_id: Option<Uuid>, module_id: impl Fn(&R) -> i64) -> Bytes {
-        let mut copy = Self(BytesMut::with_capacity(32 + rows.len() * 128));
-        copy.0.put_slice(b"PGCOPY\n\xff\r\n\0");
-        copy.0.put_i64(0);
-        for row in rows {
-            copy.0.put_i16((R::COLUMNS.len() + usize::from(batch_id.is_some())) as i16);
-            row.fields(module_id(row), &mut Encoder(&mut copy));
-            if let Some(id) = batch_id {
-                Encoder(&mut copy).bytes(&[], Some(id.as_bytes()));
+    /// Encodes rows, piece by piece, each row with the batch's id at its end where there is one.
+    pub(super) fn pieces<R: Record>(rows: &[R], batch_id: Option<Uuid>, module_id: impl Fn(&R) -> i64) -> impl Iterator<Item = Bytes> {
+        // A body without rows still has a head and an end.
+        let count = rows.len().div_ceil(PIECE_ROWS).max(1);
+        (0..count).map(move |at| {
+            let piece = &rows[at * PIECE_ROWS..rows.len().min((at + 1) * PIECE_ROWS)];
+            let mut copy = Self(BytesMut::with_capacity(32 + piece.len() * 160));
+            if at == 0 {
+                copy.0.put_slice(b"PGCOPY\n\xff\r\n\0");
+                copy.0.put_i64(0);
             }
-        }
-        copy.0.put_i16(-1);
-        copy.0.freeze()
+            for row in piece {
+                copy.0.put_i16((R::COLUMNS.len() + usize::from(batch_id.is_some())) as i16);
+                row.fields(module_id(row), &mut Encoder(&mut copy));
+                if let Some(id) = batch_id {
+                    Encoder(&mut copy).bytes(&[], Some(id.as_bytes()));
+                }
+            }
+            if at + 1 == count {
+                copy.0.put_i16(-1);
+            }
+            copy.0.freeze()
+        })
     }
 }
 
@@ -203,6 +215,10 @@ mod tests {
     use super::*;
     use crate::records::{EventType, HealthCheck, OrderEvent};
 
+    fn body<R: Record>(rows: &[R], batch_id: Option<Uuid>, module_id: i64) -> Vec<u8> {
+        CopyRows::pieces(rows, batch_id, |_| module_id).flatten().collect()
+    }
+
     /// Cuts a COPY body into fields.
     fn fields(copy: &[u8]) -> Vec<Vec<Option<Vec<u8>>>> {
         let mut rest = &copy[19..];
@@ -231,7 +247,7 @@ mod tests {
     fn fields_are_what_the_driver_would_send() {
         let check = HealthCheck::new("m", "healthy").response_time_ms(1.5).details(Json::parse("[1]").unwrap());
         let id = Uuid::from_u128(7);
-        let rows = fields(&CopyRows::encode(std::slice::from_ref(&check), Some(id), |_| 42));
+        let rows = fields(&body(std::slice::from_ref(&check), Some(id), 42));
         let driver = |value: &dyn ToSql, ty: Type| {
             let mut out = BytesMut::new();
             value.to_sql_checked(&ty, &mut out).unwrap();
@@ -255,7 +271,7 @@ mod tests {
     fn arrays_hold_the_same_bytes_as_copy() {
         let price: Decimal = "12345678901234567890.000000000000000001".parse().unwrap();
         let rows = [OrderEvent::new("a", EventType::Fill).last_price(price), OrderEvent::new("b", EventType::Pending)];
-        let by_row = fields(&CopyRows::encode(&rows, None, |_| 0));
+        let by_row = fields(&body(&rows, None, 0));
         for (at, array) in arrays(&rows, |_| 0).iter().enumerate() {
             let mut expected = BytesMut::from(&array.0[..20]);
             for row in &by_row {
@@ -268,6 +284,16 @@ mod tests {
                 }
             }
             assert_eq!(expected, array.0, "column {at}");
+        }
+    }
+
+    #[test]
+    fn pieces_make_one_body() {
+        for count in [0, 1, PIECE_ROWS - 1, PIECE_ROWS, PIECE_ROWS + 1, 3 * PIECE_ROWS] {
+            let rows: Vec<HealthCheck> = (0..count).map(|n| HealthCheck::new("m", "healthy").error_count(n as i32)).collect();
+            let cut = fields(&body(&rows, None, 1));
+            assert_eq!(cut.len(), count);
+            assert!(cut.iter().enumerate().all(|(n, row)| row[4] == Some((n as i32).to_be_bytes().to_vec())));
         }
     }
 }

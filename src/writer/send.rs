@@ -116,25 +116,21 @@ impl Sender {
         }
         let ids = self.module_ids(lease, batch).await?;
         let module_id = |row: &R| row.module().and_then(|name| ids.get(name)).copied().unwrap_or_default();
-        let body = CopyRows::encode(&batch.rows, batch_id(batch), module_id);
-        // Hashed on another thread while the rows are on their way.
-        let hashing = {
-            let body = body.clone();
-            tokio::task::spawn_blocking(move || Sha256::digest(body).to_vec())
-        };
-        let hashed = async || hashing.await.map_err(|e| Error::new(ErrorKind::Closed, format!("hashing batch {}: {e}", batch.id)));
-        if known && let Some(ledger) = self.find(lease, batch).await? {
-            return ledger.check(batch.id, &hashed().await?);
+        if known && let Some(line) = self.find(lease, batch).await? {
+            return line.check(batch.id, &digest(batch, module_id));
         }
         let mut stored = Stored::default();
         let mut refused = Vec::new();
         let tx = self.begin(lease, R::TABLE).await?;
-        stored.rows = if halve {
-            self.store_halves(&tx, batch, &module_id, &mut refused).await?
+        let digest = if halve {
+            stored.rows = self.store_halves(&tx, batch, &module_id, &mut refused).await?;
+            digest(batch, module_id)
         } else {
-            self.store_rows(&tx, batch, &batch.rows, body, &module_id).await?
+            let mut sha = Sha256::new();
+            stored.rows = self.store_rows(&tx, batch, &batch.rows, &module_id, &mut sha).await?;
+            sha.finalize().to_vec()
         };
-        match self.finish(tx, batch, &mut stored, &refused, &hashed().await?).await {
+        match self.finish(tx, batch, &mut stored, &refused, &digest).await {
             Err(error) if is_ledger_conflict(&error) => {
                 Err(Error::new(ErrorKind::Unreachable, format!("batch {} was sent twice at once; looking it up", batch.id)))
             }
@@ -206,25 +202,29 @@ impl Sender {
         Ok(ids)
     }
 
-    /// Stores rows of the batch, whose COPY body is `body`; folds the orders they belong to.
+    /// Stores rows of the batch and folds the orders they belong to; `sha` takes in their COPY body.
     async fn store_rows<R: Record>(
         &self,
         tx: &Transaction<'_>,
         batch: &Batch<R>,
         rows: &[R],
-        body: Bytes,
         module_id: &(impl Fn(&R) -> i64 + Sync),
+        sha: &mut Sha256,
     ) -> Result<u64> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
         if self.capabilities.copy_in && sql::can_copy(R::TABLE) {
             let statement = tx.prepare_cached(&sql::copy::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
             let sink = tx.copy_in::<_, Bytes>(&statement).await.map_err(|e| Error::database(&doing(), e))?;
             let mut sink = std::pin::pin!(sink);
-            sink.send(body).await.map_err(|e| Error::database(&doing(), e))?;
+            for piece in CopyRows::pieces(rows, batch_id(batch), module_id) {
+                sha.update(&piece);
+                sink.send(piece).await.map_err(|e| Error::database(&doing(), e))?;
+            }
             return sink.finish().await.map_err(|e| Error::database(&doing(), e));
         }
         let statement = tx.prepare_cached(&sql::insert::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
         let (mut stored, id) = (0, batch_id(batch));
+        CopyRows::pieces(rows, id, module_id).for_each(|piece| sha.update(piece));
         for slice in rows.chunks(INSERT_ROWS) {
             let arrays = arrays(slice, module_id);
             let mut params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as &(dyn ToSql + Sync)).collect();
@@ -258,8 +258,7 @@ impl Sender {
         while let Some(range) = ranges.pop() {
             step("SAVEPOINT part").await?;
             let rows = &batch.rows[range.clone()];
-            let body = CopyRows::encode(rows, batch_id(batch), module_id);
-            match self.store_rows(tx, batch, rows, body, module_id).await {
+            match self.store_rows(tx, batch, rows, module_id, &mut Sha256::new()).await {
                 Ok(rows) => {
                     stored += rows;
                     step("RELEASE part").await?;
@@ -328,6 +327,13 @@ impl LedgerLine {
         let count = |n: i64| u64::try_from(n).unwrap_or_default();
         Ok(Stored { rows: count(self.rows), quarantined: count(self.quarantined), already: true, duplicates: 0 })
     }
+}
+
+/// SHA-256 of the batch's COPY body.
+fn digest<R: Record>(batch: &Batch<R>, module_id: impl Fn(&R) -> i64) -> Vec<u8> {
+    let mut sha = Sha256::new();
+    CopyRows::pieces(&batch.rows, batch_id(batch), module_id).for_each(|piece| sha.update(piece));
+    sha.finalize().to_vec()
 }
 
 fn batch_id<R: Record>(batch: &Batch<R>) -> Option<Uuid> {

@@ -8,5 +8,6 @@ mod embedded;
 mod export;
 mod migrate;
 mod regime;
+mod retention;
 mod store;
 mod writer;

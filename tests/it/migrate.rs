@@ -94,11 +94,14 @@ async fn every_table_view_and_column_has_a_comment() {
     }
 }
 
+/// The engines that the private server can be.
+async fn native_engines() -> Vec<Option<Engine>> {
+    if harness::native_timescaledb().await.is_some() { vec![Some(Engine::Postgresql), None] } else { vec![Some(Engine::Postgresql)] }
+}
+
 #[tokio::test]
 async fn eight_migrators_at_once_leave_one_schema() {
-    let engines =
-        if harness::native_timescaledb().await.is_some() { vec![Some(Engine::Postgresql), None] } else { vec![Some(Engine::Postgresql)] };
-    for engine in engines {
+    for engine in native_engines().await {
         let config = harness::empty_database().await;
         let all = futures_util::future::join_all((0..8).map(|_| migrate_once(&config, engine))).await;
         let applied: Vec<usize> = all.into_iter().map(|m| m.unwrap().applied.len()).collect();
@@ -109,22 +112,24 @@ async fn eight_migrators_at_once_leave_one_schema() {
 
 #[tokio::test]
 async fn a_killed_migration_can_be_run_again() {
-    for round in 0..6u64 {
-        let config = harness::empty_database().await;
-        let victim = config.clone().with_application_name("victim");
-        let task = tokio::spawn(async move { migrate_once(&victim, Some(Engine::Postgresql)).await });
-        tokio::time::sleep(std::time::Duration::from_millis(10 + round * 15)).await;
-        let killer = config.connect().await.unwrap();
-        killer
-            .execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim' AND datname = current_database()",
-                &[],
-            )
-            .await
-            .unwrap();
-        let _ = task.await.unwrap();
-        migrate_once(&config, Some(Engine::Postgresql)).await.unwrap();
-        assert_eq!(migrate_once(&config, None).await.unwrap().applied, Vec::<String>::new());
+    for engine in native_engines().await {
+        for round in 0..6u64 {
+            let config = harness::empty_database().await;
+            let victim = config.clone().with_application_name("victim");
+            let task = tokio::spawn(async move { migrate_once(&victim, engine).await });
+            tokio::time::sleep(std::time::Duration::from_millis(10 + round * 15)).await;
+            let killer = config.connect().await.unwrap();
+            killer
+                .execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim' AND datname = current_database()",
+                    &[],
+                )
+                .await
+                .unwrap();
+            let _ = task.await.unwrap();
+            migrate_once(&config, engine).await.unwrap();
+            assert_eq!(migrate_once(&config, None).await.unwrap().applied, Vec::<String>::new());
+        }
     }
 }
 

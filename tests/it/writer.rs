@@ -52,7 +52,7 @@ async fn every_record_arrives_as_it_was_written() {
         let json = Json::parse(r#"{"n": 0.1234567890123456789012345, "t": "\u00e9"}"#).unwrap();
         writer.write(Module::new("m", "1.2").config(json.clone())).await.unwrap();
         writer.write(ModuleExecution::new(naughty, 1e-300).failed(naughty).details(json.clone())).await.unwrap();
-        writer.write(HealthCheck::new(naughty, "degraded").response_time_ms(f64::MAX).error_count(i32::MAX)).await.unwrap();
+        writer.write(HealthCheck::new(naughty, "degraded").response_time_ms(1e15).error_count(i32::MAX)).await.unwrap();
         writer.write(Signal::new("m", "trend").asset(naughty).score(-0.5).confidence(1.0).payload(json.clone())).await.unwrap();
         writer.write(Proposal { proposal_id: "p".into(), ..Proposal::new("m").asset("A") }).await.unwrap();
         writer.write(RiskEvaluation::new("m", "p", RiskLevel::High, Verdict::Downgraded).var_99(0.02)).await.unwrap();
@@ -79,7 +79,7 @@ async fn every_record_arrives_as_it_was_written() {
             .query_one("SELECT h.response_time_ms, m.name::text FROM hitherto.health_check h JOIN hitherto.module m USING (module_id)", &[])
             .await
             .unwrap();
-        assert_eq!((row.get::<_, f64>(0), row.get::<_, String>(1)), (f64::MAX, naughty.to_owned()), "{}", db.name);
+        assert_eq!((row.get::<_, f64>(0), row.get::<_, String>(1)), (1e15, naughty.to_owned()), "{}", db.name);
         let rows = client.query("SELECT asset, quantity, price FROM hitherto.portfolio_position ORDER BY asset", &[]).await.unwrap();
         assert_eq!(rows[1].get::<_, Decimal>(1), Decimal::from(-2), "{}", db.name);
         assert_eq!(rows[0].get::<_, Option<Decimal>>(2), None, "{}", db.name);
@@ -98,6 +98,15 @@ async fn a_batch_sent_again_is_stored_once() {
         let again = db.store.batch_store(&batch).await.unwrap();
         assert_eq!((again.rows, again.already), (100, true), "{}", db.name);
         assert_eq!(number(&db.store, "SELECT count(*) FROM hitherto.health_check").await, 100, "{}", db.name);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_without_rows_is_a_line_in_the_ledger() {
+    for db in harness::all().await {
+        let batch = Batch::new("test", Vec::<HealthCheck>::new()).unwrap();
+        assert_eq!(db.store.batch_store(&batch).await.unwrap().rows, 0, "{}", db.name);
+        assert!(db.store.batch_store(&batch).await.unwrap().already, "{}", db.name);
     }
 }
 
@@ -173,6 +182,7 @@ async fn invalid_records_are_refused_by_name_and_harm_nobody() {
     let writer = db.store.writer(WriterConfig::new("test"));
     for (record, words) in [
         (HealthCheck::new("m", "healthy").response_time_ms(f64::NAN), "health_check.response_time_ms: NaN is not a finite number"),
+        (HealthCheck::new("m", "healthy").response_time_ms(1e308), "health_check.response_time_ms: 1e308 is past 1e15"),
         (HealthCheck::new("m", "healthy").response_time_ms(-1.0), "health_check.response_time_ms: -1 is negative"),
         (HealthCheck::new("  ", "healthy"), "health_check.module: is empty"),
         (HealthCheck::new("a\0b", "healthy"), "health_check.module: holds a NUL character at byte 1"),

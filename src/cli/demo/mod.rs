@@ -26,6 +26,9 @@ use bars::Market;
 use page::Page;
 use platform::{PRODUCER, Platform};
 
+/// Where the lake goes unless told otherwise.
+const DEFAULT_LAKE: &str = "lake";
+
 /// A whole trading day through the whole pipe.
 ///
 /// Six small modules trade price bars and write what they do; TimescaleDB aggregates; a Parquet lake
@@ -38,7 +41,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     bars: Option<PathBuf>,
     /// Where the lake goes
-    #[arg(long, value_name = "DIR", default_value = "lake")]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_LAKE)]
     lake: String,
     /// Keep the embedded engine's data in this folder; see `hitherto engine`
     #[arg(long, value_name = "DIR")]
@@ -153,19 +156,26 @@ fn text(d: &Document, lake: &str, data: Option<&str>, database: &Database) -> St
         d.lake.len(),
         bytes as f64 / 1e6
     ));
-    text.push_str("\nNext\n");
-    text.push_str("  draw it:           make notebook\n");
-    text.push_str(&format!("  load it:           python -c \"import polars; print(polars.read_delta('{lake}/execution_report'))\"\n"));
+    let program = std::env::args().next().unwrap_or_else(|| "hitherto".to_owned());
+    let elsewhere = if lake == DEFAULT_LAKE { String::new() } else { format!(" LAKE={lake}") };
+    let mut next = vec![
+        ("draw it", format!("make notebook{elsewhere}   (in the project's folder)")),
+        ("load it", format!("python -c \"import polars; print(polars.read_delta('{lake}/execution_report'))\"")),
+    ];
     let named = database.named().ok().flatten().is_some();
     match (named, data) {
         (true, _) => {
             if let Some(proposal) = &d.page.proposal_id {
-                text.push_str(&format!("  trace a decision:  hitherto trail {proposal}\n"));
+                next.push(("trace a decision", format!("{program} trail {proposal}")));
             }
-            text.push_str("  look it over:      hitherto doctor\n");
+            next.push(("look it over", format!("{program} doctor")));
         }
-        (false, Some(data)) => text.push_str(&format!("  ask it in SQL:     hitherto engine --data {data}\n")),
-        (false, None) => text.push_str("  ask it in SQL:     hitherto demo --data demo-data, then hitherto engine --data demo-data\n"),
+        (false, Some(data)) => next.push(("ask it in SQL", format!("{program} engine --data {data}"))),
+        (false, None) => next.push(("ask it in SQL", format!("{program} demo --data demo-data && {program} engine --data demo-data"))),
+    }
+    text.push_str("\nNext\n");
+    for (what, how) in next {
+        text.push_str(&format!("  {:<18} {how}\n", format!("{what}:")));
     }
     text
 }

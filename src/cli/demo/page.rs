@@ -86,15 +86,11 @@ impl Page {
             "-- demo_totals
              SELECT (SELECT coalesce(sum(row_count), 0)::bigint FROM hitherto.ingest_batch), (SELECT count(*) FROM hitherto.ingest_batch),
                     (SELECT count(*) FROM hitherto.regime_timeline),
-                    (SELECT min(proposal_id)::text FROM hitherto.execution_report WHERE status = 'filled')",
+                    (SELECT min(proposal_id)::text FROM hitherto.execution_report WHERE status = 'filled'),
+                    (SELECT hitherto.max_drawdown(total_value ORDER BY taken_at, snapshot_id) FROM hitherto.portfolio_snapshot)",
         )
         .await?;
         let closes: Vec<Decimal> = hours.iter().map(|row| row.get(1)).collect();
-        let (mut peak, mut worst) = (0.0f64, 0.0f64);
-        for value in closes.iter().map(|c| c.to_f64()) {
-            peak = peak.max(value);
-            worst = worst.max(1.0 - value / peak);
-        }
         Ok(Self {
             modules: modules
                 .iter()
@@ -131,7 +127,7 @@ impl Page {
             equity: Equity {
                 open: hours.first().map(|row| row.get(0)),
                 close: closes.last().copied(),
-                max_drawdown: worst,
+                max_drawdown: totals[0].get::<_, Option<f64>>(4).unwrap_or_default(),
                 hours: closes.iter().map(|c| c.to_f64()).collect(),
             },
             rows: totals[0].get(0),
