@@ -163,6 +163,63 @@ async fn a_file_adds_its_rows_once_and_what_it_grows_by_once() {
 }
 
 #[tokio::test]
+async fn a_file_that_ended_amid_a_line_adds_the_line_once_it_is_whole() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    let lines: Vec<String> = (0..4).map(check).collect();
+    let whole = lines.join("\n") + "\n";
+    let half = whole.len() - 20;
+    let ingest = async |text: &str| {
+        let path = shell.write("half.ndjson", text);
+        let output = shell.run(&["ingest", "health-check", path.to_str().unwrap(), "--json"]).await;
+        (code(&output), document(&output)["stored"].as_i64().unwrap(), document(&output)["rejected"].as_i64().unwrap())
+    };
+    assert_eq!(ingest(&whole[..half]).await, (1, 3, 1));
+    assert_eq!(ingest(&whole[..half]).await, (1, 0, 1));
+    assert_eq!(ingest(&whole).await, (0, 1, 0));
+    assert_eq!(count(&db, CHECKS).await, 4);
+    assert!(!shell.path("half.ndjson.rejected.ndjson").exists(), "nothing is refused any more");
+}
+
+#[tokio::test]
+async fn a_line_that_was_refused_stays_told_until_it_is_stored() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    // Refused for its time, which will have come by the second run.
+    let soon = chrono::Utc::now() + chrono::TimeDelta::hours(1) + chrono::TimeDelta::seconds(4);
+    let early =
+        format!(r#"{{"module":"m","checked_at":"{}","status":"healthy"}}"#, soon.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
+    let path = shell.write("early.ndjson", format!("{}\n{early}\n{}\n", check(0), check(1)));
+    let ingest = async |path: &std::path::Path| {
+        let output = shell.run(&["ingest", "health-check", path.to_str().unwrap(), "--json"]).await;
+        (code(&output), document(&output)["stored"].as_i64().unwrap(), document(&output)["rejected"].as_i64().unwrap())
+    };
+    assert_eq!(ingest(&path).await, (1, 2, 1));
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    assert_eq!(ingest(&path).await, (1, 0, 1), "the part is passed over, the line stays refused");
+    // The file of refused lines is what is ingested next.
+    assert_eq!(ingest(&shell.path("early.ndjson.rejected.ndjson")).await, (0, 1, 0));
+    assert_eq!(count(&db, CHECKS).await, 3);
+}
+
+#[tokio::test]
+async fn rejects_replace_no_other_file() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    let path = shell.write("c.ndjson", check(0) + "\nnonsense\n");
+    let precious = shell.write("precious.txt", "my thesis\n");
+    for rejects in [precious.to_str().unwrap(), &format!("{}/./c.ndjson", shell.folder.path().display())] {
+        let output = shell.run(&["ingest", "health-check", path.to_str().unwrap(), "--rejects", rejects]).await;
+        assert_eq!(code(&output), 2, "{}", words(&output));
+    }
+    assert_eq!(std::fs::read_to_string(precious).unwrap(), "my thesis\n");
+    assert_eq!(count(&db, CHECKS).await, 0);
+    let output = shell.run(&["ingest", "health-check", path.to_str().unwrap(), "--rejects", "/dev/null"]).await;
+    assert_eq!(code(&output), 1, "{}", words(&output));
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+}
+
+#[tokio::test]
 async fn decimals_are_kept_to_the_last_digit_and_missing_ids_are_derived() {
     let db = harness::native().await;
     let shell = Shell::new(&db);

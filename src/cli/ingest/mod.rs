@@ -22,14 +22,15 @@ use crate::records::{
 use crate::store::Store;
 use crate::writer::{Batch, Stored};
 use lines::{Line, Lines};
-use rejects::Rejects;
+use rejects::{Reject, Rejects};
 
 /// Put newline-delimited JSON into a table.
 ///
 /// One record a line; field names are the column names, `module` (a name) stands for module_id; times are
 /// RFC 3339; decimals are JSON strings or numbers, kept exact. An id that a record lacks is derived from
 /// its line. A file that was ingested before adds nothing, and one that has grown since adds what is new;
-/// what stands in it already must not be edited: correct refused lines in the file of rejects and ingest that.
+/// what stands in it already must not be edited. Refused lines go to a file of their own: correct the text there,
+/// and ingest that file.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -140,6 +141,8 @@ struct Job {
 struct Pending<R> {
     rows: Vec<(usize, R)>,
     ends: Vec<Uuid>,
+    /// Place and mark of lines that look good and that an earlier run refused.
+    refused_before: Vec<(usize, (u64, u64))>,
     bytes: usize,
 }
 
@@ -147,26 +150,36 @@ impl Job {
     async fn ingest<R: Record>(&mut self, mut lines: Lines) -> Result<()> {
         let mut rejects = Rejects::new(&self.args.file, self.args.rejects.as_deref())?;
         let limits = Limits::default();
-        let mut pending = Pending { rows: Vec::new(), ends: Vec::new(), bytes: 0 };
+        let mut pending = Pending { rows: Vec::new(), ends: Vec::new(), refused_before: Vec::new(), bytes: 0 };
         while let Some(line) = lines.next().await? {
             self.bar.set_position(line.read);
             if line.is_blank() {
                 continue;
             }
             self.summary.lines += 1;
+            let parsed = parse::<R>(&line, &limits);
+            if !line.ended && parsed.is_err() {
+                // Half a line, whose other half may come: it is no part of what was taken care of.
+                rejects.add(&line, &parsed.err().unwrap_or_default())?;
+                break;
+            }
             self.chain = link(&self.chain, line.bytes);
             pending.ends.push(id_of(&self.chain));
             pending.bytes += line.bytes.len();
-            match parse::<R>(&line, &limits) {
-                Ok(record) => pending.rows.push((pending.ends.len() - 1, record)),
+            let place = pending.ends.len() - 1;
+            match parsed {
+                Ok(record) => {
+                    pending.refused_before.extend(rejects.mark(&line).map(|mark| (place, mark)));
+                    pending.rows.push((place, record));
+                }
                 Err(reason) => rejects.add(&line, &reason)?,
             }
             if pending.ends.len() >= BATCH_LINES || pending.bytes >= BATCH_BYTES {
-                self.send(&mut pending).await?;
+                self.send(&mut pending, &mut rejects).await?;
             }
         }
         if !pending.ends.is_empty() {
-            self.send(&mut pending).await?;
+            self.send(&mut pending, &mut rejects).await?;
         }
         self.summary.rejected = rejects.count();
         self.summary.rejects = rejects.finish()?;
@@ -175,10 +188,13 @@ impl Job {
 
     /// Sends what an earlier run has not, under an id that is derived from everything before its end:
     /// the same file cut at the same place gives the same id.
-    async fn send<R: Record>(&mut self, pending: &mut Pending<R>) -> Result<()> {
+    async fn send<R: Record>(&mut self, pending: &mut Pending<R>, rejects: &mut Rejects) -> Result<()> {
         let done = self.last_known(&pending.ends).await?.map_or(0, |at| at + 1);
         let id = pending.ends[pending.ends.len() - 1];
         self.summary.already += done as u64;
+        for (at, mark) in pending.refused_before.drain(..) {
+            rejects.settle(mark, at < done);
+        }
         let rows: Vec<R> = pending.rows.drain(..).filter(|(at, _)| *at >= done).map(|(_, row)| row).collect();
         if !rows.is_empty() {
             let batch = Batch::derived(id, self.args.producer.clone(), rows);
@@ -225,6 +241,8 @@ fn parse<R: Record>(line: &Line<'_>, limits: &Limits) -> Result<R, String> {
         return Err(format!("the line is longer than {} bytes", lines::MAX_LINE_BYTES));
     }
     let text = std::str::from_utf8(line.bytes).map_err(|e| format!("not UTF-8: {e}"))?;
+    let reject = Reject::parse(text);
+    let text = reject.as_ref().map_or(text, |reject| reject.text.as_str());
     let mut record: R = serde_json::from_str(text).map_err(|e| {
         let unfinished = if e.is_eof() && !line.ended { "; the file ends amid this line" } else { "" };
         format!("{e}{unfinished}")
@@ -232,7 +250,7 @@ fn parse<R: Record>(line: &Line<'_>, limits: &Limits) -> Result<R, String> {
     if let Some(id) = record.id_mut()
         && id.is_empty()
     {
-        *id = id_of(&link(&Sha256::digest(R::TABLE).into(), line.bytes)).to_string();
+        *id = id_of(&link(&Sha256::digest(R::TABLE).into(), text.as_bytes())).to_string();
     }
     record.validate(limits, Utc::now()).map_err(|e| e.to_string())?;
     Ok(record)

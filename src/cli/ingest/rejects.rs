@@ -1,18 +1,47 @@
 //! The file of refused lines.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::lines::Line;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Made when the first line is refused; what an earlier run left under the name is removed.
+/// A line of the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reject {
+    /// Number of the line in its file.
+    line: u64,
+    reason: String,
+    /// The line as it stood; bytes that are no text are U+FFFD.
+    pub(super) text: String,
+}
+
+impl Reject {
+    /// The refused line in a line of such a file, so that a corrected file can be ingested.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        text.starts_with(r#"{"line":"#).then(|| serde_json::from_str(text).ok()).flatten()
+    }
+}
+
+/// Refused lines of this run and, where this run passed over lines that an earlier one had taken care
+/// of, of that one: a line that was refused then is in no table, however good it may look by now.
+///
+/// They are written to a file beside the one that they end up in, which changes when the run is over.
 pub(super) struct Rejects {
     path: PathBuf,
-    file: Option<BufWriter<File>>,
+    /// Other streams may have left theirs under the same name.
+    keep_strangers: bool,
+    /// Lines that an earlier run refused, by number and digest.
+    earlier: HashSet<(u64, u64)>,
+    kept: HashSet<(u64, u64)>,
+    draft: Option<BufWriter<NamedTempFile>>,
     count: u64,
 }
 
@@ -21,27 +50,28 @@ const TOLD: u64 = 10;
 
 impl Rejects {
     pub(super) fn new(input: &Path, named: Option<&Path>) -> Result<Self> {
+        let stdin = input == Path::new("-");
         let path = match named {
             Some(path) => path.to_owned(),
-            None if input == Path::new("-") => PathBuf::from("stdin.rejected.ndjson"),
+            None if stdin => PathBuf::from("stdin.rejected.ndjson"),
             None => {
                 let mut name = input.as_os_str().to_owned();
                 name.push(".rejected.ndjson");
                 PathBuf::from(name)
             }
         };
-        if path == input {
+        if !stdin && fs::canonicalize(&path).is_ok_and(|path| fs::canonicalize(input).is_ok_and(|input| input == path)) {
             return Err(Error::new(ErrorKind::Config, format!("{} can't be the input and take its rejects", path.display())));
         }
-        match std::fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(failed(&path, &e)),
+        let mut earlier = HashSet::new();
+        for reject in read(&path)? {
+            let reject = reject?;
+            earlier.insert((reject.line, digest(&reject.text)));
         }
-        Ok(Self { path, file: None, count: 0 })
+        Ok(Self { path, keep_strangers: stdin, earlier, kept: HashSet::new(), draft: None, count: 0 })
     }
 
-    /// Notes a line that was refused, as it stood: bytes that are no text become U+FFFD.
+    /// Notes a line that was refused.
     pub(super) fn add(&mut self, line: &Line<'_>, reason: &str) -> Result<()> {
         self.count += 1;
         if self.count <= TOLD {
@@ -49,28 +79,118 @@ impl Rejects {
         } else if self.count == TOLD + 1 {
             tracing::warn!("more lines are refused; see {}", self.path.display());
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(BufWriter::new(File::create(&self.path).map_err(|e| failed(&self.path, &e))?)),
-        };
-        let text = String::from_utf8_lossy(line.bytes);
-        let entry = json!({"line": line.number, "reason": reason, "text": text});
-        writeln!(file, "{entry}").map_err(|e| failed(&self.path, &e))
+        let text = text(line);
+        self.earlier.remove(&(line.number, digest(&text)));
+        self.write(&Reject { line: line.number, reason: reason.to_owned(), text })
     }
 
+    /// The mark of this very line, if an earlier run refused it.
+    pub(super) fn mark(&self, line: &Line<'_>) -> Option<(u64, u64)> {
+        if self.earlier.is_empty() {
+            return None;
+        }
+        self.earlier.get(&(line.number, digest(&text(line)))).copied()
+    }
+
+    /// What becomes of a line that an earlier run refused and that looks good now: it stays refused if
+    /// this run passes over it, and is forgotten if this run stores it.
+    pub(super) fn settle(&mut self, mark: (u64, u64), passed_over: bool) {
+        self.earlier.remove(&mark);
+        if passed_over {
+            self.kept.insert(mark);
+        }
+    }
+
+    /// Lines refused now, and lines refused earlier that stay so.
     pub(super) fn count(&self) -> u64 {
-        self.count
+        self.count + self.kept.len() as u64
     }
 
-    /// Makes the file last; gives its path if there is one.
-    pub(super) fn finish(self) -> Result<Option<PathBuf>> {
-        let Some(file) = self.file else { return Ok(None) };
-        let sync = file
-            .into_inner()
-            .map_err(|e| failed(&self.path, e.error()))
-            .and_then(|file| file.sync_all().map_err(|e| failed(&self.path, &e)));
-        sync.map(|()| Some(self.path))
+    /// Makes the file last, or removes one that has nothing to say any more; gives its path if there is one.
+    pub(super) fn finish(mut self) -> Result<Option<PathBuf>> {
+        if !self.kept.is_empty() {
+            tracing::warn!("{} lines were refused by an earlier run and stay in {}", self.kept.len(), self.path.display());
+        }
+        let path = self.path.clone();
+        for reject in read(&path)? {
+            let reject = reject?;
+            let mark = (reject.line, digest(&reject.text));
+            if self.kept.contains(&mark) || self.keep_strangers && self.earlier.contains(&mark) {
+                self.write(&reject)?;
+            }
+        }
+        let regular = match fs::metadata(&self.path) {
+            Ok(m) => Some(m.is_file()),
+            Err(_) => None,
+        };
+        let result = match (self.draft.take(), regular) {
+            (None, Some(true)) => fs::remove_file(&self.path).map(|()| None),
+            (None, _) => Ok(None),
+            (Some(draft), regular) => draft.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|draft| {
+                if regular == Some(false) {
+                    // A device or a pipe is written to, not replaced.
+                    std::io::copy(&mut draft.reopen()?, &mut File::create(&self.path)?)?;
+                } else {
+                    draft.as_file().sync_all()?;
+                    draft.persist(&self.path).map_err(|e| e.error)?;
+                }
+                Ok(Some(self.path.clone()))
+            }),
+        };
+        result.map_err(|e| failed(&self.path, &e))
     }
+
+    fn write(&mut self, reject: &Reject) -> Result<()> {
+        let write = |draft: &mut Option<BufWriter<NamedTempFile>>| -> std::io::Result<()> {
+            let draft = match draft {
+                Some(draft) => draft,
+                None => {
+                    let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                    // With /dev/null and the like, anywhere will do.
+                    let file = if self.path.exists() && !self.path.is_file() { NamedTempFile::new()? } else { readable_in(folder)? };
+                    draft.insert(BufWriter::new(file))
+                }
+            };
+            serde_json::to_writer(&mut *draft, reject)?;
+            draft.write_all(b"\n")
+        };
+        write(&mut self.draft).map_err(|e| failed(&self.path, &e))
+    }
+}
+
+/// A temporary file with the permissions that an ordinary one would get.
+fn readable_in(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.prefix(".rejected-").tempfile_in(folder)
+}
+
+fn text(line: &Line<'_>) -> String {
+    String::from_utf8_lossy(line.bytes).into_owned()
+}
+
+fn digest(text: &str) -> u64 {
+    let sha = Sha256::digest(text);
+    u64::from_be_bytes(std::array::from_fn(|at| sha[at]))
+}
+
+/// What an earlier run left under the name. A file of anything else is an error, and not touched.
+fn read(path: &Path) -> Result<impl Iterator<Item = Result<Reject>>> {
+    let file = match fs::metadata(path) {
+        Ok(m) if m.is_file() => Some(File::open(path).map_err(|e| failed(path, &e))?),
+        Ok(m) if m.is_dir() => return Err(failed(path, &std::io::Error::from(std::io::ErrorKind::IsADirectory))),
+        _ => None,
+    };
+    Ok(file.into_iter().flat_map(|file| BufReader::new(file).lines()).map(move |line| {
+        let line = line.map_err(|e| failed(path, &e))?;
+        serde_json::from_str(&line).map_err(|_| {
+            Error::new(
+                ErrorKind::Config,
+                format!("{} holds something else than refused lines; name another file with --rejects", path.display()),
+            )
+        })
+    }))
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {
