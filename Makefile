@@ -23,7 +23,7 @@ test: ## Everything: both engines, the command, the notebooks
 	@scripts/setup.sh test
 	cargo test --workspace
 	cargo check --quiet --no-default-features --lib
-	rm -rf target/test-lake && target/debug/hitherto demo --lake target/test-lake > target/test-demo.txt
+	rm -rf target/test-lake && env -u DATABASE_URL -u PGHOST -u PGDATABASE target/debug/hitherto demo --lake target/test-lake > target/test-demo.txt
 	.venv/bin/python notebooks/check.py target/test-lake target/notebooks
 
 bench: ## Writer and export against the raw limit, 1,000,000 rows each, on a private server

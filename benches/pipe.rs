@@ -144,7 +144,7 @@ async fn export(store: &Store, config: &hitherto::Config) {
         sort: vec!["module_id".to_owned()],
         dictionary: vec!["status".to_owned()],
         tables: vec!["hitherto.health_check".to_owned()],
-        expected_rows: None,
+        ..Dataset::default()
     };
     let folder = tempfile::tempdir().unwrap();
     store.client().await.unwrap().batch_execute("ANALYZE hitherto.health_check").await.unwrap();

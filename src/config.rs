@@ -39,13 +39,23 @@ impl Config {
     /// `Config` when the text can't be read as either; the text itself, which may hold a
     /// password, is not repeated.
     pub fn from_url(url: &str) -> Result<Self> {
-        let mut pg = tokio_postgres::Config::from_str(url).map_err(|e| {
-            let cause = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+        let unreadable = |why: &str| {
             Error::new(
                 ErrorKind::Config,
-                format!("the database URL can't be read ({cause}); it looks like postgresql://user:password@host:5432/database"),
+                format!("the database URL can't be read{why}; it looks like postgresql://user:password@host:5432/database"),
             )
-        })?;
+        };
+        if let Some((scheme, _)) = url.split_once("://")
+            && !matches!(scheme, "postgresql" | "postgres")
+        {
+            return Err(unreadable(", for it does not begin with postgresql://"));
+        }
+        // The driver's words may repeat parts of the text, the password among them.
+        let mut pg = tokio_postgres::Config::from_str(url).map_err(|_| unreadable(""))?;
+        let odd_host = |host: &tokio_postgres::config::Host| matches!(host, tokio_postgres::config::Host::Tcp(name) if name.contains('@'));
+        if pg.get_hosts().iter().any(odd_host) {
+            return Err(unreadable(", for it has more than one @; write %40 for an @ in the password"));
+        }
         if pg.get_hosts().is_empty() {
             return Err(Error::new(ErrorKind::Config, "the database URL names no host; write postgresql://user@host:5432/database"));
         }
@@ -60,12 +70,18 @@ impl Config {
     /// Returns `None` when neither `PGHOST` nor `PGDATABASE` is set: then nobody named a database.
     ///
     /// # Errors
-    /// `Config` when `PGPORT` is not a port.
+    /// `Config` when `PGPORT` is not a port, or `PGSSLMODE` asks for more than there is.
     pub fn from_pg_env() -> Result<Option<Self>> {
         let var = |name| std::env::var(name).ok().filter(|v: &String| !v.is_empty());
         let (host, database) = (var("PGHOST"), var("PGDATABASE"));
         if host.is_none() && database.is_none() {
             return Ok(None);
+        }
+        if let Some(mode) = var("PGSSLMODE").filter(|mode| !matches!(mode.as_str(), "disable" | "allow" | "prefer")) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("PGSSLMODE is {mode}, but connections can't be encrypted yet; set it to prefer on a network that you trust"),
+            ));
         }
         let mut pg = tokio_postgres::Config::new();
         pg.host(host.as_deref().unwrap_or("localhost"));

@@ -21,8 +21,12 @@ pub struct Dataset {
     pub dictionary: Vec<String>,
     /// Tables that the query reads, as SQL names: locked against being dropped or rewritten meanwhile.
     pub tables: Vec<String>,
-    /// A SELECT of one `bigint`: rows that the dataset holds at least, in the same snapshot.
+    /// A SELECT of one `bigint`: rows that the dataset holds at least, in the same snapshot, from the time
+    /// `$1` on and before the time `$2` (`timestamptz`, NULL for no bound).
     pub expected_rows: Option<String>,
+    /// A SELECT of one `timestamptz`, or NULL: earlier rows may have been dropped from the database. A lake
+    /// keeps the days that it has from before.
+    pub dropped_before: Option<String>,
 }
 
 /// How to export.
@@ -34,6 +38,8 @@ pub struct Options {
     pub to: Option<DateTime<Utc>>,
     /// Publish even when fewer rows were read than [`Dataset::expected_rows`] asks for.
     pub unverified: bool,
+    /// What is exported, for a lake to remember: it takes nothing from another source later.
+    pub source: Option<String>,
 }
 
 /// One dataset, exported.

@@ -47,6 +47,12 @@ impl ExportError {
         Self { kind: ExportErrorKind::Lake, message: format!("{doing}: {error}"), source: Some(Box::new(error)) }
     }
 
+    /// The same error with more words.
+    pub(crate) fn with(mut self, words: &str) -> Self {
+        self.message = format!("{}; {words}", self.message);
+        self
+    }
+
     /// What sort of error this is.
     pub fn kind(&self) -> ExportErrorKind {
         self.kind

@@ -21,6 +21,10 @@ pub async fn export_file(
     progress: OnProgress<'_>,
 ) -> Result<Exported> {
     dataset.check()?;
+    if dataset.time_column.is_none() && (options.from.is_some() || options.to.is_some()) {
+        let message = format!("dataset {} has no time to be cut by; export it without a range", dataset.name);
+        return Err(ExportError::new(ExportErrorKind::Config, message));
+    }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let doing = format!("writing {}", path.display());
     if path.is_dir() {
@@ -32,8 +36,7 @@ pub async fn export_file(
     let snapshot = Snapshot::open(client, std::slice::from_ref(dataset)).await?;
     let columns = snapshot.columns(dataset).await?;
     let rows = if dataset.time_column.is_some() { Rows::Between(options.from, options.to) } else { Rows::All };
-    let whole = options.from.is_none() && options.to.is_none();
-    let expected = if whole { snapshot.expected_rows(dataset).await? } else { None };
+    let expected = snapshot.expected_rows(dataset, options.from, options.to).await?;
     let on_rows = |rows| progress(Progress { dataset: &dataset.name, day: None, rows, total_rows: expected });
     let written = snapshot.write(dataset, &columns, rows, &draft, on_rows).await?;
     verify(dataset, written.rows, expected, options)?;

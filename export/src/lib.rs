@@ -18,8 +18,9 @@ mod numeric;
 mod parquet_file;
 mod read;
 mod snapshot;
+mod table;
 
 pub use dataset::{Dataset, Exported, Options, Progress};
 pub use error::{ExportError, ExportErrorKind};
 pub use file::export_file;
-pub use lake::export_lake;
+pub use lake::{export_lake, publishing_ended};

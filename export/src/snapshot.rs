@@ -80,12 +80,10 @@ impl<'a> Snapshot<'a> {
         let time = quote(time);
         let mut conditions = Vec::new();
         if let Some(from) = options.from {
-            conditions.push(format!("{time} >= {}", literal(midnight(from.date_naive()))));
+            conditions.push(format!("{time} >= {}", literal(day_start(from))));
         }
         if let Some(to) = options.to {
-            let day = to.date_naive();
-            let end = if midnight(day) == to { day } else { day + Days::new(1) };
-            conditions.push(format!("{time} < {}", literal(midnight(end))));
+            conditions.push(format!("{time} < {}", literal(day_end(to))));
         }
         let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         let query =
@@ -100,12 +98,26 @@ impl<'a> Snapshot<'a> {
             .collect()
     }
 
-    /// Rows that the dataset must hold at least.
-    pub(crate) async fn expected_rows(&self, dataset: &Dataset) -> Result<Option<u64>> {
+    /// Rows that the dataset must hold at least within these times.
+    pub(crate) async fn expected_rows(
+        &self,
+        dataset: &Dataset,
+        from: Option<DateTime<Utc>>,
+        to: Option<DateTime<Utc>>,
+    ) -> Result<Option<u64>> {
         let Some(query) = &dataset.expected_rows else { return Ok(None) };
         let doing = format!("asking how many rows dataset {} must have", dataset.name);
-        let row = self.tx.query_one(query, &[]).await.map_err(|e| ExportError::database(&doing, e))?;
+        let row = self.tx.query_one(query, &[&from, &to]).await.map_err(|e| ExportError::database(&doing, e))?;
         Ok(Some(u64::try_from(row.get::<_, i64>(0)).unwrap_or_default()))
+    }
+
+    /// The first day from which on no row was dropped from the database.
+    pub(crate) async fn first_whole_day(&self, dataset: &Dataset) -> Result<Option<NaiveDate>> {
+        let Some(query) = &dataset.dropped_before else { return Ok(None) };
+        let doing = format!("asking what retention has dropped of dataset {}", dataset.name);
+        let row = self.tx.query_one(query, &[]).await.map_err(|e| ExportError::database(&doing, e))?;
+        let dropped_before: Option<DateTime<Utc>> = row.try_get(0).map_err(|e| ExportError::database(&doing, e))?;
+        Ok(dropped_before.map(|time| day_end(time).date_naive()))
     }
 
     /// Writes the rows of a day, or all of them, into a new file.
@@ -160,6 +172,17 @@ impl Rows {
     pub(crate) fn day(day: NaiveDate) -> Self {
         Self::Between(Some(midnight(day)), Some(midnight(day + Days::new(1))))
     }
+}
+
+/// Midnight before a time, or at it.
+pub(crate) fn day_start(time: DateTime<Utc>) -> DateTime<Utc> {
+    midnight(time.date_naive())
+}
+
+/// Midnight after a time, or at it.
+pub(crate) fn day_end(time: DateTime<Utc>) -> DateTime<Utc> {
+    let start = day_start(time);
+    if start == time { start } else { start + Days::new(1) }
 }
 
 fn midnight(day: NaiveDate) -> DateTime<Utc> {

@@ -3,6 +3,7 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+use super::output::write_stdout;
 use super::{Cli, Ending};
 use crate::error::Result;
 
@@ -14,6 +15,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "hitherto", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "hitherto", &mut script);
+    write_stdout(&script)?;
     Ok(Ending::Done)
 }

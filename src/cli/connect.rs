@@ -21,6 +21,11 @@ impl Database {
         }
     }
 
+    /// The environment alone would name another database, or none.
+    pub(super) fn by_flag(&self) -> bool {
+        self.database_url.is_some() && self.database_url != std::env::var("DATABASE_URL").ok()
+    }
+
     pub(super) fn config(&self) -> Result<Config> {
         self.named()?.ok_or_else(|| {
             Error::new(

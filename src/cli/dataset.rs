@@ -101,11 +101,14 @@ const PLANS: &[Plan] = &[
 impl Plan {
     fn dataset(&self) -> Dataset {
         let texts = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
-        // Batches that lie wholly past the oldest row that retention has left: all their rows are there.
-        let expected_rows = self.time_column.map(|time| {
+        let horizon = format!("SELECT max(dropped_before) FROM hitherto.retention_horizon WHERE table_name = '{}'", self.name);
+        // Batches that lie wholly within the range and past what retention has dropped: all their rows are there.
+        let in_ledger = self.time_column.is_some() || self.name == "proposal";
+        let expected_rows = in_ledger.then(|| {
             format!(
                 "SELECT coalesce(sum(row_count), 0)::bigint FROM hitherto.ingest_batch
-                 WHERE table_name = '{0}' AND min_time >= (SELECT min({time}) FROM hitherto.{0})",
+                 WHERE table_name = '{}' AND min_time >= coalesce(({horizon}), '-infinity')
+                   AND min_time >= coalesce($1, '-infinity'::timestamptz) AND max_time < coalesce($2, 'infinity'::timestamptz)",
                 self.name
             )
         });
@@ -117,6 +120,7 @@ impl Plan {
             dictionary: texts(self.dictionary),
             tables: vec![format!("hitherto.{}", self.name), "hitherto.module".to_owned()],
             expected_rows,
+            dropped_before: self.time_column.map(|_| horizon),
         }
     }
 }

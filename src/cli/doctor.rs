@@ -20,9 +20,13 @@ struct Report {
     database: String,
     capabilities: Capabilities,
     schema: SchemaState,
+    /// The schema's version, as this program wants it.
+    schema_version: i32,
     freshness: Vec<Freshness>,
     ledger: Vec<LedgerTotal>,
     hypertables: Vec<String>,
+    /// How long raw rows are kept, by table; the others for ever.
+    retention: Vec<String>,
     findings: Vec<String>,
 }
 
@@ -32,9 +36,11 @@ pub(super) async fn run(_: Args, database: &Database, output: Output) -> Result<
         database: store.config().to_string(),
         capabilities: store.capabilities().clone(),
         schema,
+        schema_version: crate::migrate::schema_version(store.capabilities().engine),
         freshness: Vec::new(),
         ledger: Vec::new(),
         hypertables: Vec::new(),
+        retention: Vec::new(),
         findings: Vec::new(),
     };
     match report.schema.require_current() {
@@ -81,6 +87,11 @@ async fn look(store: &Store, report: &mut Report) -> Result<()> {
             row.get::<_, i64>(1)
         ));
     }
+    let rows = client
+        .query("-- doctor_retention\nSELECT format('%s: %s', table_name, drop_after) FROM hitherto.retention_policy ORDER BY 1", &[])
+        .await
+        .map_err(|e| Error::database(doing, e))?;
+    report.retention = rows.iter().map(|row| row.get(0)).collect();
     if store.capabilities().engine == Engine::Timescaledb {
         let rows = client
             .query("-- doctor_hypertables\nSELECT hypertable_name::text FROM timescaledb_information.hypertables WHERE hypertable_schema = 'hitherto' ORDER BY 1", &[])
@@ -91,7 +102,10 @@ async fn look(store: &Store, report: &mut Report) -> Result<()> {
             .query(
                 "-- doctor_jobs
                  SELECT j.job_id, j.proc_name::text FROM timescaledb_information.jobs j JOIN timescaledb_information.job_stats s USING (job_id)
-                 WHERE s.last_run_status = 'Failed' AND (j.hypertable_schema IN ('hitherto', '_timescaledb_internal') OR j.proc_schema = 'hitherto')",
+                 WHERE s.last_run_status = 'Failed' AND (j.hypertable_schema IN ('hitherto', '_timescaledb_internal') OR j.proc_schema = 'hitherto')
+                   -- Somebody else was at the same work: the next run will do.
+                   AND '55P03' IS DISTINCT FROM (SELECT e.sqlerrcode FROM timescaledb_information.job_errors e
+                                                 WHERE e.job_id = j.job_id ORDER BY e.finish_time DESC LIMIT 1)",
                 &[],
             )
             .await
@@ -117,6 +131,18 @@ fn text(report: &Report) -> String {
     let timescaledb = c.timescaledb_version.as_ref().map(|v| format!(", TimescaleDB {v}")).unwrap_or_default();
     let embedded = if c.embedded { ", embedded (for trying out)" } else { "" };
     let mut text = format!("{}: PostgreSQL {}{timescaledb}{embedded}\n", report.database, c.server_version);
+    if report.schema == SchemaState::Current {
+        text.push_str(&format!("schema version {}\n", report.schema_version));
+        if !report.hypertables.is_empty() {
+            text.push_str(&format!("hypertables: {}\n", report.hypertables.join(", ")));
+        }
+        let kept = if report.retention.is_empty() {
+            "all rows for ever".to_owned()
+        } else {
+            format!("{}; the others for ever", report.retention.join(", "))
+        };
+        text.push_str(&format!("kept: {kept}\n"));
+    }
     if !report.ledger.is_empty() {
         let rows: Vec<Vec<String>> = report
             .ledger

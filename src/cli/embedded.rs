@@ -88,6 +88,11 @@ impl Embedded {
         Ok(Self { child, port, _lock: lock })
     }
 
+    /// Waits until the process ends by itself.
+    pub async fn ended(&mut self) {
+        let _ = self.child.wait().await;
+    }
+
     /// Where to connect to. Any password is right, but one must be sent.
     pub fn url(&self) -> String {
         format!("postgresql://postgres:embedded@127.0.0.1:{}/postgres?sslmode=disable", self.port)

@@ -60,10 +60,13 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
     {
         return Err(Error::new(ErrorKind::Config, format!("--from ({from}) must lie before --to ({to})")));
     }
-    let options = Options { from: args.from, to: args.to, unverified: args.unverified };
+    let mut options = Options { from: args.from, to: args.to, unverified: args.unverified, source: None };
     let config = database.config()?;
     let exported = match (&args.lake, &args.file) {
-        (Some(lake), _) => lake_export(&config, lake, &args.dataset, &options, output).await?,
+        (Some(lake), _) => {
+            options.source = Some(source(&config).await?);
+            lake_export(&config, lake, &args.dataset, &options, output).await?
+        }
         (None, Some(file)) => {
             let [dataset] = datasets(&args.dataset)?
                 .try_into()
@@ -88,6 +91,19 @@ pub(super) async fn lake_export(config: &Config, lake: &str, names: &[String], o
     let exported = export_lake(&mut client, lake, &datasets, options, &mut |p| show(&bar, p)).await.map_err(export_error)?;
     bar.finish_and_clear();
     Ok(exported)
+}
+
+/// A database goes by when its schema was made: unlike its address and its name, that stays with it.
+async fn source(config: &Config) -> Result<String> {
+    let row = Store::connect(config.clone())
+        .await?
+        .client()
+        .await?
+        .query_one("-- export_source\nSELECT min(applied_at) FROM hitherto.schema_migration", &[])
+        .await
+        .map_err(|e| Error::database("reading hitherto.schema_migration", e))?;
+    let made_at: DateTime<Utc> = row.get(0);
+    Ok(format!("the database whose schema was made at {}", made_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)))
 }
 
 /// A session of its own, since the snapshot may last long; the schema is looked at first.

@@ -83,7 +83,17 @@ enum Ending {
 
 /// Runs the command with the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // Help and version are answers, and no usage errors.
+            if error.use_stderr() && std::env::args().any(|arg| arg == "--json") {
+                Output::new(true).document_of(&Error::new(ErrorKind::Config, error.kind().to_string()));
+            }
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
     init_tracing(cli.verbose);
     let output = Output::new(cli.json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -100,6 +110,8 @@ pub fn main() -> ExitCode {
             () = stopped() => Err(Error::new(ErrorKind::Closed, "interrupted; nothing was left half done")),
         }
     });
+    // A lake that is being published is published whole.
+    runtime.block_on(hitherto_export::publishing_ended());
     let code = match ended {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Finding) => ExitCode::from(1),
@@ -160,7 +172,7 @@ fn init_tracing(verbose: u8) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()))
         .with_target(false)
         .without_time()
         .try_init();

@@ -29,15 +29,16 @@ impl Output {
         if !words.ends_with('\n') {
             words.push('\n');
         }
-        match std::io::stdout().write_all(words.as_bytes()) {
-            // Whoever read us has seen enough, as head does.
-            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(|e| Error::new(ErrorKind::Config, format!("writing to standard output: {e}"))),
-        }
+        write_stdout(words.as_bytes())
     }
 
     pub(super) fn error(self, error: &Error) {
         let _ = writeln!(std::io::stderr(), "hitherto: {error}");
+        self.document_of(error);
+    }
+
+    /// The error as the one JSON document, where one was asked for.
+    pub(super) fn document_of(self, error: &Error) {
         if self.json {
             let document = json!({"error": {"kind": format!("{:?}", error.kind()).to_lowercase(), "message": error.to_string()}});
             let _ = writeln!(std::io::stdout(), "{document:#}");
@@ -56,6 +57,16 @@ impl Output {
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.with_style(style.progress_chars("=> ")).with_prefix(what.to_owned())
+    }
+}
+
+/// Writes to standard output.
+pub(super) fn write_stdout(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // Whoever read us has seen enough, as head does.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|e| Error::new(ErrorKind::Config, format!("writing to standard output: {e}"))),
     }
 }
 

@@ -198,6 +198,9 @@ async fn migrate_locked(client: &mut Client, engine: Engine) -> Result<Migrated>
     let wanted = wanted(engine);
     let applied = applied(client).await?;
     compare(&applied, &wanted).require_migratable()?;
+    if applied.is_empty() && engine == Engine::Timescaledb {
+        require_fit_timescaledb(client).await?;
+    }
     let mut now = Vec::new();
     for file in wanted.iter().filter(|file| !applied.contains_key(&file.version())) {
         tracing::debug!(file = file.name, "applying");
@@ -220,6 +223,47 @@ async fn migrate_locked(client: &mut Client, engine: Engine) -> Result<Migrated>
     }
     tx.commit().await.map_err(|e| Error::database(doing, e))?;
     Ok(Migrated { engine, applied: now, schema_version: wanted.last().map_or(0, File::version) })
+}
+
+/// The oldest TimescaleDB that is supported.
+const MIN_TIMESCALEDB: (u32, u32) = (2, 23);
+
+/// Creates the extension, if it is what the migrations need: before the first of them, because an
+/// engine is chosen once a database.
+async fn require_fit_timescaledb(client: &mut Client) -> Result<()> {
+    let unfit = |why: String| {
+        refused(format!("the server's timescaledb can't be used: {why}; mend that, or run: hitherto migrate --engine postgresql"))
+    };
+    let doing = "looking at the timescaledb extension";
+    let tx = client.transaction().await.map_err(|e| Error::database(doing, e))?;
+    if let Err(e) = tx.batch_execute("CREATE EXTENSION IF NOT EXISTS timescaledb").await {
+        return Err(match e.as_db_error() {
+            Some(db) => unfit(db.message().to_owned()),
+            // A server that has not preloaded it ends the session.
+            None => unfit(format!("the connection was lost while it was created ({e}); it must be in shared_preload_libraries")),
+        });
+    }
+    let row = tx
+        .query_one(
+            "SELECT (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'), current_setting('timescaledb.license', true)",
+            &[],
+        )
+        .await
+        .map_err(|e| Error::database(doing, e))?;
+    let (version, license): (String, Option<String>) = (row.get(0), row.get(1));
+    if !is_new_enough(&version) {
+        return Err(unfit(format!("it is {version}, and {}.{} or newer is needed", MIN_TIMESCALEDB.0, MIN_TIMESCALEDB.1)));
+    }
+    if license.as_deref() != Some("timescale") {
+        let license = license.unwrap_or_else(|| "unknown".to_owned());
+        return Err(unfit(format!("timescaledb.license is {license}; continuous aggregates and the columnstore need 'timescale'")));
+    }
+    tx.commit().await.map_err(|e| Error::database(doing, e))
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= MIN_TIMESCALEDB
 }
 
 async fn apply(tx: &Transaction<'_>, file: &File) -> Result<()> {
@@ -252,6 +296,15 @@ mod tests {
                 .collect();
             let listed: BTreeSet<String> = compiled.iter().map(|file| file.name.to_owned()).collect();
             assert_eq!(on_disk, listed);
+        }
+    }
+
+    #[test]
+    fn old_extensions_are_told_from_new_ones() {
+        for (version, fit) in
+            [("2.22.1", false), ("2.23.0", true), ("2.23.0-dev", true), ("2.30.0", true), ("3.0.0", true), ("1.7.5", false)]
+        {
+            assert_eq!(is_new_enough(version), fit, "{version}");
         }
     }
 

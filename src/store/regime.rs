@@ -52,7 +52,7 @@ impl Store {
                     .await
                     .map_err(|e| Error::database(doing, e))?;
                 if new == 1 && !p.requires_confirmation {
-                    put_in_force(tx, &p.regime_id, &p.classified_by).await?;
+                    put_in_force(tx, &p.regime_id, &p.classified_by, false).await?;
                 }
                 let row = tx.query_one(FIND, &[&p.regime_id]).await.map_err(|e| Error::database(doing, e))?;
                 regime_state(&row)
@@ -61,7 +61,7 @@ impl Store {
         .await
     }
 
-    /// Puts a proposed regime in force; the one in force is superseded at the same instant.
+    /// Puts a proposed regime in force from now on; the one in force is superseded at the same instant.
     ///
     /// # Errors
     /// `NotFound` for an unknown id, `Conflict` when it was decided already: the message says how and
@@ -86,7 +86,16 @@ impl Store {
                         format!("regime '{id}' is {status} already, decided by {}", who.as_deref().unwrap_or("nobody")),
                     ));
                 }
-                put_in_force(tx, &id, &by).await?;
+                if row.get::<_, Option<chrono::DateTime<chrono::Utc>>>(11).is_some_and(|deadline| deadline < chrono::Utc::now()) {
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!(
+                            "regime '{id}' was to be decided by {}; propose it again",
+                            row.get::<_, chrono::DateTime<chrono::Utc>>(11).to_rfc3339()
+                        ),
+                    ));
+                }
+                put_in_force(tx, &id, &by, true).await?;
                 let row = tx.query_one(FIND, &[&id]).await.map_err(|e| Error::database(doing, e))?;
                 regime_state(&row)
             })
@@ -115,15 +124,16 @@ impl Store {
     }
 }
 
-/// It takes effect when it was proposed, but not before the one that it replaces did.
-async fn put_in_force(tx: &tokio_postgres::Transaction<'_>, regime_id: &str, decided_by: &str) -> Result<()> {
+/// It takes effect when it was proposed, or now if somebody decided on it, but not before the one that
+/// it replaces did.
+async fn put_in_force(tx: &tokio_postgres::Transaction<'_>, regime_id: &str, decided_by: &str, now: bool) -> Result<()> {
     let doing = "putting a regime in force";
     let from: chrono::DateTime<chrono::Utc> = tx
         .query_one(
             "-- regime_effective_from
-             SELECT greatest(n.proposed_at, (SELECT max(greatest(effective_from, effective_until)) FROM hitherto.regime_state))
+             SELECT greatest(n.proposed_at, CASE WHEN $2 THEN clock_timestamp() END, (SELECT max(greatest(effective_from, effective_until)) FROM hitherto.regime_state))
              FROM hitherto.regime_state n WHERE n.regime_id = $1",
-            &[&regime_id],
+            &[&regime_id, &now],
         )
         .await
         .map_err(|e| Error::database(doing, e))?

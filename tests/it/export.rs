@@ -189,7 +189,7 @@ async fn an_export_that_fails_publishes_nothing_and_leaves_nothing() {
     assert_eq!(files(folder.path()), before);
 
     let mut short = rows();
-    short.expected_rows = Some("SELECT 13::bigint".to_owned());
+    short.expected_rows = Some("SELECT 13::bigint WHERE $1::timestamptz IS NULL AND $2::timestamptz IS NULL".to_owned());
     let error = export_lake(&mut client, lake, std::slice::from_ref(&short), &Options::default(), &mut |_| ()).await.unwrap_err();
     assert_eq!(error.kind(), ExportErrorKind::Incomplete, "{error}");
     assert_eq!(files(folder.path()), before);
@@ -218,6 +218,95 @@ async fn an_export_that_is_dropped_midway_leaves_the_old_state() {
             read(&folder.path().join("rows").join(file));
         }
     }
+}
+
+#[tokio::test]
+async fn an_export_that_is_dropped_amid_its_commits_publishes_the_rest() {
+    let config = harness::empty_database().await;
+    let mut client = config.connect().await.unwrap();
+    days(&client).await;
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().to_str().unwrap();
+    let datasets: Vec<Dataset> = (0..6).map(|n| Dataset { name: format!("rows_{n}"), ..rows() }).collect();
+    let options = Options::default();
+    let mut quiet = |_: hitherto_export::Progress<'_>| ();
+    let first = folder.path().join("rows_0/_delta_log/00000000000000000000.json");
+    tokio::select! {
+        biased;
+        () = async { while !first.exists() { tokio::time::sleep(std::time::Duration::from_millis(1)).await; } } => {}
+        exported = export_lake(&mut client, lake, &datasets, &options, &mut quiet) => { exported.unwrap(); }
+    }
+    hitherto_export::publishing_ended().await;
+    for n in 0..6 {
+        let table = folder.path().join(format!("rows_{n}"));
+        assert_eq!(live_files(&table).iter().map(|f| read(&table.join(f)).num_rows()).sum::<usize>(), 12, "rows_{n}");
+    }
+    let snapshot: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join("_snapshot.json")).unwrap()).unwrap();
+    assert_eq!(snapshot["versions"]["rows_5"], 0, "{snapshot}");
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_written_keeps_all_of_them_as_they_were() {
+    let config = harness::empty_database().await;
+    let mut client = config.connect().await.unwrap();
+    days(&client).await;
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().to_str().unwrap();
+    let datasets: Vec<Dataset> = ["a", "b"].map(|name| Dataset { name: name.to_owned(), ..rows() }).into();
+    export_lake(&mut client, lake, &datasets, &Options::default(), &mut |_| ()).await.unwrap();
+    let before = files(&folder.path().join("a"));
+    // As root, permissions stop nobody: a file in the folder's place does.
+    std::fs::rename(folder.path().join("b/_delta_log"), folder.path().join("b/elsewhere")).unwrap();
+    std::fs::write(folder.path().join("b/_delta_log"), "").unwrap();
+    export_lake(&mut client, lake, &datasets, &Options::default(), &mut |_| ()).await.unwrap_err();
+    assert_eq!(files(&folder.path().join("a")), before);
+}
+
+#[tokio::test]
+async fn a_lake_takes_nothing_from_another_source() {
+    let config = harness::empty_database().await;
+    let mut client = config.connect().await.unwrap();
+    days(&client).await;
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().to_str().unwrap();
+    let from = |source: &str| Options { source: Some(source.to_owned()), ..Options::default() };
+    export_lake(&mut client, lake, &[rows()], &from("here"), &mut |_| ()).await.unwrap();
+    let error = export_lake(&mut client, lake, &[rows()], &from("there"), &mut |_| ()).await.unwrap_err();
+    assert_eq!(error.kind(), ExportErrorKind::Conflict);
+    assert!(error.to_string().contains("was made from here, this is there"), "{error}");
+    export_lake(&mut client, lake, &[rows()], &from("here"), &mut |_| ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn days_that_the_database_has_dropped_stay_in_the_lake() {
+    let config = harness::empty_database().await;
+    let mut client = config.connect().await.unwrap();
+    days(&client).await;
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().to_str().unwrap();
+    let mut dataset = rows();
+    dataset.dropped_before = Some("SELECT max(t) FROM horizon".to_owned());
+    client.batch_execute("CREATE TABLE horizon (t timestamptz)").await.unwrap();
+    export_lake(&mut client, lake, std::slice::from_ref(&dataset), &Options::default(), &mut |_| ()).await.unwrap();
+    client
+        .batch_execute(
+            "DELETE FROM r WHERE at < '2026-03-03'; INSERT INTO horizon VALUES ('2026-03-03');
+             -- Late rows: of a day that the lake has whole, of one that nobody had, and of one that is whole.
+             INSERT INTO r VALUES ('2026-03-02 01:00+00', 200), ('2026-02-01 00:00+00', 201), ('2026-03-03 02:00+00', 202)",
+        )
+        .await
+        .unwrap();
+    let exported = export_lake(&mut client, lake, &[dataset], &Options::default(), &mut |_| ()).await.unwrap();
+    let table = folder.path().join("rows");
+    let mut by_day = std::collections::BTreeMap::new();
+    for file in live_files(&table) {
+        *by_day.entry(file.split('/').next().unwrap().to_owned()).or_insert(0) += read(&table.join(&file)).num_rows();
+    }
+    let expected = [("day=2026-02-01", 1), ("day=2026-03-01", 2), ("day=2026-03-02", 4), ("day=2026-03-03", 5), ("day=2026-03-04", 2)];
+    assert_eq!(by_day.into_iter().collect::<Vec<_>>(), expected.map(|(d, n)| (d.to_owned(), n)));
+    assert_eq!((exported[0].days, exported[0].rows), (3, 8), "what was written now");
+    let on_disk = files(&table).iter().filter(|f| f.contains("day=2026-03-02") && f.ends_with(".parquet")).count();
+    assert_eq!(on_disk, 1, "a file that no commit shows is removed");
 }
 
 fn files(folder: &Path) -> Vec<String> {

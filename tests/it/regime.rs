@@ -48,7 +48,13 @@ async fn an_unconfirmed_regime_changes_nothing_and_is_decided_once() {
     let all =
         futures_util::future::join_all((0..20).map(|n| db.store.regime_set_active(&id, if n % 2 == 0 { "ann" } else { "bob" }))).await;
     assert_eq!(all.iter().filter(|r| r.is_ok()).count(), 1, "one decision");
+    let decided = all.iter().find_map(|r| r.as_ref().ok()).unwrap();
+    assert!(decided.decided_at.unwrap() > decided.proposed_at && decided.effective_from == decided.decided_at, "{decided:?}");
     for error in all.into_iter().filter_map(Result::err) {
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     }
+    let mut late = RegimeState::new(Regime::Bull, 0.5, "overseer").requires_confirmation();
+    late.decide_by = Some(chrono::SubsecRound::trunc_subsecs(Utc::now() - TimeDelta::seconds(1), 6));
+    let late = db.store.regime_propose(late).await.unwrap();
+    assert_eq!(db.store.regime_set_active(&late.regime_id, "ann").await.unwrap_err().kind(), ErrorKind::Conflict, "its time is over");
 }

@@ -7,8 +7,10 @@ use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, Utc, Weekday};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::records::DEFAULT_OLDEST;
 
 /// One asset's trading within an interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,6 +56,19 @@ impl Market {
         self.count += 1;
     }
 
+    /// What tells these bars from others.
+    pub(super) fn digest(&self) -> String {
+        let mut sha = Sha256::new();
+        for (at, bars) in &self.steps {
+            sha.update(at.timestamp_micros().to_be_bytes());
+            for (asset, bar) in bars {
+                sha.update(&self.assets[*asset]);
+                [bar.open, bar.high, bar.low, bar.close, bar.volume].iter().for_each(|n| sha.update(n.to_be_bytes()));
+            }
+        }
+        sha.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Reads every `ASSET.csv` of a folder.
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let bad = |why: String| Error::new(ErrorKind::Config, why);
@@ -83,6 +98,12 @@ impl Market {
                 let sound = [bar.open, bar.high, bar.low, bar.close].iter().all(|p| p.is_finite() && *p > 0.0) && bar.volume >= 0.0;
                 if !sound {
                     return Err(at_line("prices must be above 0 and volume not negative".to_owned()));
+                }
+                let (oldest, latest) = (Utc::now() - DEFAULT_OLDEST + TimeDelta::days(1), Utc::now() - TimeDelta::minutes(10));
+                if time < oldest || time > latest {
+                    return Err(at_line(format!(
+                        "{time} is not within the last ten years, which is what the store takes; leave such bars out"
+                    )));
                 }
                 market.add(time.to_utc(), asset, bar);
             }

@@ -24,7 +24,7 @@ use crate::migrate;
 use crate::store::Store;
 use bars::Market;
 use page::Page;
-use platform::{PRODUCER, Platform};
+use platform::{MARKED, PRODUCER, Platform};
 
 /// Where the lake goes unless told otherwise.
 const DEFAULT_LAKE: &str = "lake";
@@ -78,7 +78,7 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
         (None, Some(config)) => config,
         (None, None) => database.config()?,
     };
-    let document = play(&args, &config, &market, began, output).await;
+    let document = play(&args, &config, engine.is_none(), &market, began, output).await;
     if let Some(engine) = engine {
         engine.stop().await?;
     }
@@ -88,8 +88,11 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
     Ok(Ending::Done)
 }
 
-async fn play(args: &Args, config: &Config, market: &Market, began: Instant, output: Output) -> Result<Document> {
+async fn play(args: &Args, config: &Config, database_is_named: bool, market: &Market, began: Instant, output: Output) -> Result<Document> {
     let mut client = config.connect().await?;
+    if database_is_named {
+        tracing::info!("working on {config}");
+    }
     let capabilities = Capabilities::detect(&client).await?;
     let version = capabilities.timescaledb_version.as_deref().map(|v| format!(" with TimescaleDB {v}")).unwrap_or_default();
     tracing::info!(
@@ -100,7 +103,8 @@ async fn play(args: &Args, config: &Config, market: &Market, began: Instant, out
     migrate::migrate(&mut client, &capabilities).await?;
     drop(client);
     let store = Store::connect(config.clone()).await?;
-    if is_new(&store).await? {
+    let bars = market.digest();
+    if is_new(&store, &bars).await? {
         for table in ["module_execution", "health_check", "signal"] {
             store.retention_set(table, None).await?;
         }
@@ -110,9 +114,11 @@ async fn play(args: &Args, config: &Config, market: &Market, began: Instant, out
         let platform = Platform::new(store.clone(), market.assets.clone()).await?;
         let stats = platform.replay(market, |step| bar.set_position(step as u64)).await?;
         bar.finish_and_clear();
+        // Written last: a replay that did not come to its end is not taken for one that did.
+        platform::mark(&store, &bars).await?;
         tracing::info!("stored {} rows in {} batches after {:.1} s", stats.stored, stats.batches, began.elapsed().as_secs_f64());
     } else {
-        tracing::info!("this database holds the demo already: showing it again");
+        tracing::info!("this database holds the demo of these bars already: showing it again");
     }
     for refreshed in store.aggregate_refresh().await? {
         if let Some(error) = refreshed.error {
@@ -122,29 +128,35 @@ async fn play(args: &Args, config: &Config, market: &Market, began: Instant, out
     store.maintain().await?;
     let page = Page::read(&store).await?;
     drop(store);
-    let lake = lake_export(config, &args.lake, &[], &Options::default(), output).await?;
+    let options = Options { source: Some("the demo".to_owned()), ..Options::default() };
+    let lake = lake_export(config, &args.lake, &[], &options, output).await?;
     Ok(Document { bars: market.count, seconds: began.elapsed().as_secs_f64(), page, lake })
 }
 
-/// An empty ledger; a database with anything but this demo in it is left alone.
-async fn is_new(store: &Store) -> Result<bool> {
+/// Whether the bars are still to be replayed: into an empty ledger alone.
+async fn is_new(store: &Store, bars: &str) -> Result<bool> {
     let row = store
         .client()
         .await?
         .query_one(
             "-- demo_is_new
-             SELECT count(*) FILTER (WHERE producer NOT IN ($1, 'registry')), count(*) FILTER (WHERE producer = $1) FROM hitherto.ingest_batch",
-            &[&PRODUCER],
+             SELECT count(*) FILTER (WHERE producer NOT IN ($1, 'registry')), count(*) FILTER (WHERE producer = $1),
+                    (SELECT config ->> 'demo_bars' FROM hitherto.module WHERE name = $2)
+             FROM hitherto.ingest_batch",
+            &[&PRODUCER, &MARKED],
         )
         .await
         .map_err(|e| Error::database("looking at the ledger", e))?;
-    if row.get::<_, i64>(0) > 0 {
-        return Err(Error::new(
-            ErrorKind::Refused,
-            "this database holds other records; the demo wants one of its own: name an empty database, or none",
-        ));
+    let (others, ours, mark): (i64, i64, Option<String>) = (row.get(0), row.get(1), row.get(2));
+    let refuse =
+        |what: &str| Err(Error::new(ErrorKind::Refused, format!("{what}; name an empty database or another --data folder, or none")));
+    match mark {
+        _ if others > 0 => refuse("this database holds other records, and the demo wants one of its own"),
+        Some(mark) if ours > 0 && mark == bars => Ok(false),
+        Some(_) if ours > 0 => refuse("this database holds the demo of other bars"),
+        None if ours > 0 => refuse("this database holds a demo that was interrupted"),
+        _ => Ok(true),
     }
-    Ok(row.get::<_, i64>(1) == 0)
 }
 
 fn text(d: &Document, lake: &str, data: Option<&str>, database: &Database) -> String {
@@ -160,15 +172,19 @@ fn text(d: &Document, lake: &str, data: Option<&str>, database: &Database) -> St
     let elsewhere = if lake == DEFAULT_LAKE { String::new() } else { format!(" LAKE={lake}") };
     let mut next = vec![
         ("draw it", format!("make notebook{elsewhere}   (in the project's folder)")),
-        ("load it", format!("python -c \"import polars; print(polars.read_delta('{lake}/execution_report'))\"")),
+        (
+            "load it",
+            format!("python -c \"import polars; print(polars.read_delta('{lake}/execution_report'))\"   (pip install polars deltalake)"),
+        ),
     ];
     let named = database.named().ok().flatten().is_some();
     match (named, data) {
         (true, _) => {
+            let flag = if database.by_flag() { " --database-url ..." } else { "" };
             if let Some(proposal) = &d.page.proposal_id {
-                next.push(("trace a decision", format!("{program} trail {proposal}")));
+                next.push(("trace a decision", format!("{program} trail {proposal}{flag}")));
             }
-            next.push(("look it over", format!("{program} doctor")));
+            next.push(("look it over", format!("{program} doctor{flag}")));
         }
         (false, Some(data)) => next.push(("ask it in SQL", format!("{program} engine --data {data}"))),
         (false, None) => next.push(("ask it in SQL", format!("{program} demo --data demo-data && {program} engine --data demo-data"))),

@@ -22,11 +22,19 @@ use crate::writer::{Writer, WriterConfig, WriterStats};
 pub(super) const MODULES: [&str; 6] = ["sentiment", "technical", "seasonality", "overseer", "risk_management", "execution"];
 /// Who stands in the ledger.
 pub(super) const PRODUCER: &str = "demo";
+/// The module whose config says which bars were replayed to their end.
+pub(super) const MARKED: &str = "overseer";
 const START_CASH: i64 = 1_000_000;
 /// Bars of a day: what the regime and the risk figures look back on.
 const DAY_BARS: usize = 78;
 /// Returns that risk management looks back on.
 const RISK_BARS: usize = 390;
+
+/// Notes that these bars were replayed to their end.
+pub(super) async fn mark(store: &Store, bars: &str) -> Result<()> {
+    store.module_register(Module::new(MARKED, env!("CARGO_PKG_VERSION")).config(json!({"demo_bars": bars}))).await?;
+    Ok(())
+}
 
 /// One asset as the modules know it.
 #[derive(Default)]

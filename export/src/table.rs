@@ -1,0 +1,261 @@
+//! One dataset's Delta table: data files first, then the commit that shows them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chrono::{NaiveDate, Utc};
+use deltalake_core::kernel::transaction::CommitBuilder;
+use deltalake_core::kernel::{Action, Add, DataType, PrimitiveType, Remove, StructField};
+use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use futures_util::TryStreamExt;
+use serde_json::json;
+use url::Url;
+
+use crate::column::Column;
+use crate::dataset::{Dataset, Exported, Options, Progress};
+use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::file::sync_folder;
+use crate::snapshot::{OnProgress, Rows, Snapshot, day_end, day_start, verify};
+
+/// The partition column.
+const DAY: &str = "day";
+
+/// Data files that no commit shows yet; removed when they are given up.
+#[derive(Default)]
+pub(crate) struct Files(Vec<PathBuf>);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            let _ = fs::remove_file(file);
+            // A day's folder that is empty now; one that is not stays.
+            let _ = file.parent().map(fs::remove_dir);
+        }
+    }
+}
+
+/// A dataset whose files are written and whose commit is still to come.
+pub(crate) struct Draft {
+    dataset: Dataset,
+    path: PathBuf,
+    columns: Vec<Column>,
+    /// Each file with its day, and its rows at the same place in `rows`.
+    adds: Vec<(Option<NaiveDate>, Add)>,
+    rows: Vec<u64>,
+    /// Days before this one may be thinner in the database than in the lake.
+    first_whole_day: Option<NaiveDate>,
+}
+
+impl Draft {
+    /// Writes a dataset's data files and notes them in `files`.
+    pub(crate) async fn write(
+        snapshot: &Snapshot<'_>,
+        root: &Path,
+        dataset: &Dataset,
+        options: &Options,
+        files: &mut Files,
+        progress: OnProgress<'_>,
+    ) -> Result<Self> {
+        let path = root.join(&dataset.name);
+        let columns = snapshot.columns(dataset).await?;
+        let first_whole_day = snapshot.first_whole_day(dataset).await?;
+        let mut draft = Self { dataset: dataset.clone(), path, columns, adds: Vec::new(), rows: Vec::new(), first_whole_day };
+        let expected = match &dataset.time_column {
+            Some(_) => snapshot.expected_rows(dataset, options.from.map(day_start), options.to.map(day_end)).await?,
+            None => snapshot.expected_rows(dataset, None, None).await?,
+        };
+        match &dataset.time_column {
+            Some(time) => {
+                let days = snapshot.days(dataset, time, options).await?;
+                let total: u64 = days.iter().map(|(_, rows)| rows).sum();
+                let mut before = 0;
+                for (day, rows) in days {
+                    let on_rows =
+                        |rows| progress(Progress { dataset: &dataset.name, day: Some(day), rows: before + rows, total_rows: Some(total) });
+                    let read = draft.add(snapshot, Some(day), files, on_rows).await?;
+                    if read != rows {
+                        let message =
+                            format!("dataset {}: {rows} rows of {day} were counted, {read} read; nothing was published", dataset.name);
+                        return Err(ExportError::new(ExportErrorKind::Incomplete, message));
+                    }
+                    before += rows;
+                }
+            }
+            None => {
+                let on_rows = |rows| progress(Progress { dataset: &dataset.name, day: None, rows, total_rows: expected });
+                draft.add(snapshot, None, files, on_rows).await?;
+            }
+        }
+        verify(dataset, draft.rows.iter().sum(), expected, options)?;
+        Ok(draft)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.dataset.name
+    }
+
+    /// Makes sure that the log can be written to, before any table's is.
+    pub(crate) fn try_log(&self) -> Result<()> {
+        let log = self.path.join("_delta_log");
+        let folder = if log.exists() { &log } else { &self.path };
+        let doing = format!("committing {}", self.path.display());
+        let probe = folder.join(format!(".probe-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&probe, ""))
+            .and_then(|()| fs::remove_file(&probe))
+            .map_err(|e| ExportError::lake(&doing, e))
+    }
+
+    /// Writes a data file and notes how the log will name it.
+    async fn add(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        day: Option<NaiveDate>,
+        files: &mut Files,
+        on_rows: impl FnMut(u64) + Send,
+    ) -> Result<u64> {
+        let name = format!("part-{}.parquet", uuid::Uuid::new_v4());
+        let relative = day.map_or_else(|| name.clone(), |day| format!("{DAY}={day}/{name}"));
+        let file = self.path.join(&relative);
+        let folder = file.parent().unwrap_or(&self.path);
+        let doing = format!("writing {}", file.display());
+        fs::create_dir_all(folder).map_err(|e| ExportError::lake(&doing, e))?;
+        files.0.push(file.clone());
+        let rows = day.map_or(Rows::All, Rows::day);
+        let written = snapshot.write(&self.dataset, &self.columns, rows, &file, on_rows).await?;
+        sync_folder(folder).map_err(|e| ExportError::lake(&doing, e))?;
+        let nulls: serde_json::Map<String, serde_json::Value> =
+            self.columns.iter().zip(&written.nulls).map(|(column, nulls)| (column.name.clone(), json!(nulls))).collect();
+        self.rows.push(written.rows);
+        self.adds.push((
+            day,
+            Add {
+                path: relative,
+                partition_values: day.map(|day| HashMap::from([(DAY.to_owned(), Some(day.to_string()))])).unwrap_or_default(),
+                size: i64::try_from(written.bytes).unwrap_or(i64::MAX),
+                modification_time: Utc::now().timestamp_millis(),
+                data_change: true,
+                // Smallest and largest values are in the files' own footers.
+                stats: Some(json!({"numRecords": written.rows, "nullCount": nulls}).to_string()),
+                tags: None,
+                deletion_vector: None,
+                base_row_id: None,
+                default_row_commit_version: None,
+                clustering_provider: None,
+            },
+        ));
+        Ok(written.rows)
+    }
+
+    fn delta_columns(&self) -> Result<Vec<StructField>> {
+        let mut fields: Vec<StructField> = self.columns.iter().map(Column::delta_field).collect::<Result<_>>()?;
+        if self.dataset.time_column.is_some() {
+            fields.push(StructField::new(DAY, DataType::Primitive(PrimitiveType::Date), true));
+        }
+        Ok(fields)
+    }
+
+    pub(crate) async fn commit(mut self, options: &Options, files: &mut Files) -> Result<Exported> {
+        let doing = format!("committing {}", self.path.display());
+        let failed = |e: DeltaTableError| match e {
+            DeltaTableError::Transaction { .. } | DeltaTableError::VersionAlreadyExists(_) => ExportError::new(
+                ExportErrorKind::Conflict,
+                format!("{doing}: somebody else changed the table meanwhile ({e}); run the export again"),
+            ),
+            e => ExportError::lake(&doing, e),
+        };
+        fs::create_dir_all(&self.path).map_err(|e| ExportError::lake(&doing, e))?;
+        let url = url_of(&self.path)?;
+        let mut table = DeltaTableBuilder::from_url(url.clone()).and_then(DeltaTableBuilder::build).map_err(failed)?;
+        let exists = table.verify_deltatable_existence().await.map_err(failed)?;
+        if exists {
+            table.load().await.map_err(failed)?;
+        }
+        let fields = self.delta_columns()?;
+        let (kept, removed) = if exists { self.compare(&table, options).await.map_err(failed)? } else { Default::default() };
+        // A day that stays as it is needs no file; one with a file is no longer anybody's to remove: a
+        // commit may have gone through even where its answer is an error.
+        let all = std::mem::take(&mut self.adds).into_iter().zip(std::mem::take(&mut self.rows));
+        for ((day, add), rows) in all.filter(|((day, _), _)| day.is_none_or(|day| !kept.contains(&day))) {
+            let file = self.path.join(&add.path);
+            files.0.retain(|f| *f != file);
+            self.adds.push((day, add));
+            self.rows.push(rows);
+        }
+        let adds = self.adds.iter().map(|(_, add)| Action::Add(add.clone()));
+        let version = if kept.is_empty() {
+            let mut create = CreateBuilder::new()
+                .with_location(url.as_str())
+                .with_table_name(&self.dataset.name)
+                .with_save_mode(if exists { SaveMode::Overwrite } else { SaveMode::ErrorIfExists })
+                .with_columns(fields)
+                .with_actions(adds);
+            if self.dataset.time_column.is_some() {
+                create = create.with_partition_columns([DAY]);
+            }
+            let table = create.await.map_err(failed)?;
+            table.version().unwrap_or_default()
+        } else {
+            self.same_columns(&table, &fields).map_err(failed)?;
+            let actions = adds.chain(removed.into_iter().map(Action::Remove)).collect();
+            let operation = DeltaOperation::Write { mode: SaveMode::Overwrite, partition_by: Some(vec![DAY.to_owned()]), predicate: None };
+            let state = table.snapshot().map_err(failed)?;
+            let commit = CommitBuilder::default().with_actions(actions).build(Some(state), table.log_store(), operation);
+            commit.await.map_err(failed)?.version()
+        };
+        Ok(Exported {
+            dataset: self.dataset.name.clone(),
+            rows: self.rows.iter().sum(),
+            bytes: self.adds.iter().map(|(_, add)| u64::try_from(add.size).unwrap_or_default()).sum(),
+            files: self.adds.len() as u64,
+            days: self.adds.iter().filter(|(day, _)| day.is_some()).count() as u64,
+            version: Some(version),
+            path: self.path.display().to_string(),
+        })
+    }
+
+    /// Which of the table's days stay as they are, and which of its files go.
+    async fn compare(&self, table: &DeltaTable, options: &Options) -> Result<(BTreeSet<NaiveDate>, Vec<Remove>), DeltaTableError> {
+        let from = options.from.map(|t| day_start(t).date_naive());
+        let to = options.to.map(|t| day_end(t).date_naive());
+        let replaced = |day: NaiveDate| {
+            from.is_none_or(|from| day >= from) && to.is_none_or(|to| day < to) && self.first_whole_day.is_none_or(|first| day >= first)
+        };
+        let (mut kept, mut removed) = (BTreeSet::new(), Vec::new());
+        if self.dataset.time_column.is_none() {
+            return Ok((kept, removed));
+        }
+        let mut views = table.get_active_add_actions_by_partitions(&[]);
+        while let Some(view) = views.try_next().await? {
+            let remove = view.remove_action(true);
+            let day = remove.partition_values.as_ref().and_then(|values| values.get(DAY)).and_then(Option::as_deref);
+            match day.and_then(|day| day.parse().ok()) {
+                Some(day) if !replaced(day) => {
+                    kept.insert(day);
+                }
+                _ => removed.push(remove),
+            }
+        }
+        Ok((kept, removed))
+    }
+
+    fn same_columns(&self, table: &DeltaTable, fields: &[StructField]) -> Result<(), DeltaTableError> {
+        let state = table.snapshot()?;
+        let same = state.schema().fields().map(|f| (f.name(), f.data_type())).eq(fields.iter().map(|f| (f.name(), f.data_type())));
+        if same {
+            return Ok(());
+        }
+        Err(DeltaTableError::Generic(format!(
+            "the columns of {} have changed, and days of the lake would stay as they are; export into another folder, or in full",
+            self.dataset.name
+        )))
+    }
+}
+
+fn url_of(path: &Path) -> Result<Url> {
+    Url::from_directory_path(path)
+        .map_err(|()| ExportError::new(ExportErrorKind::Config, format!("{} is not an absolute path", path.display())))
+}
