@@ -86,6 +86,12 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
 /// Exports datasets (all when none is named) into a lake.
 pub(super) async fn lake_export(config: &Config, lake: &str, names: &[String], options: &Options, output: Output) -> Result<Vec<Exported>> {
     let datasets = datasets(names)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~:".contains(c);
+    if !std::path::absolute(lake).is_ok_and(|path| path.to_string_lossy().chars().all(plain)) {
+        tracing::warn!(
+            "Polars' read_delta does not find tables whose path holds a space or the like, as that of {lake} does; other readers do"
+        );
+    }
     let mut client = connect(config).await?;
     let bar = output.bar("export", 0);
     let exported = export_lake(&mut client, lake, &datasets, options, &mut |p| show(&bar, p)).await.map_err(export_error)?;

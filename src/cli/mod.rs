@@ -46,8 +46,8 @@ const AFTER_HELP: &str = "\
 The database is the one of --database-url, else of DATABASE_URL, else of the PG* variables (PGHOST, PGPORT,
 PGDATABASE, PGUSER, PGPASSWORD); the demo starts an engine of its own when none is named.
 
-Exit codes: 0 done; 1 a finding, or rows rejected or quarantined; 2 usage; 3 database out of reach;
-4 refused (schema too new or edited, privilege, another exporter at work).";
+Exit codes: 0 done; 1 a finding, rows rejected or quarantined, or nothing found; 2 usage; 3 database out
+of reach; 4 refused (schema too new or edited, privilege, another exporter at work); 130 interrupted.";
 
 #[derive(Subcommand, Debug)]
 enum Command {

@@ -1,11 +1,13 @@
 //! Everything that needs a database, on real engines.
 
 mod harness;
+mod shell;
 
 mod aggregate;
 mod command;
 mod embedded;
 mod export;
+mod ingest;
 mod migrate;
 mod regime;
 mod retention;
