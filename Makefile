@@ -23,6 +23,8 @@ test: ## Everything: both engines, the command, the notebooks
 	@scripts/setup.sh test
 	cargo test --workspace
 	cargo check --quiet --no-default-features --lib
+	@heavy="$$(cargo tree --package hitherto --no-default-features --edges normal --prefix none | grep -E '^(clap|arrow|parquet|deltalake-core) ' || true)"; \
+	test -z "$$heavy" || { echo "the library without the command must not compile $$heavy"; exit 1; }
 	rm -rf target/test-lake && env -u DATABASE_URL -u PGHOST -u PGDATABASE target/debug/hitherto demo --lake target/test-lake > target/test-demo.txt
 	.venv/bin/python notebooks/check.py target/test-lake target/notebooks
 

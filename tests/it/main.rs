@@ -9,6 +9,7 @@ mod embedded;
 mod export;
 mod ingest;
 mod migrate;
+mod order;
 mod regime;
 mod retention;
 mod store;
