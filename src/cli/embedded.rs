@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -31,6 +31,8 @@ pub const CACHE_DIR_VARIABLE: &str = "HITHERTO_CACHE_DIR";
 #[derive(Debug)]
 pub struct Embedded {
     child: Child,
+    /// What it ends with; kept apart, because waiting for a child closes what it holds.
+    stdin: Option<ChildStdin>,
     port: u16,
     /// Keeps a second engine off the same data.
     _lock: Option<File>,
@@ -64,6 +66,7 @@ impl Embedded {
             .kill_on_drop(true)
             .spawn()
             .map_err(|e| Error::new(ErrorKind::Config, format!("starting node: {e}")))?;
+        let stdin = child.stdin.take();
         let mut stdout = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
         let mut stderr = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
         let words = tokio::spawn(async move {
@@ -85,7 +88,7 @@ impl Embedded {
             Err(_) => Err(format!("nothing was heard of it for {} s", START_TIMEOUT.as_secs())),
         };
         let port = port.map_err(|why| Error::new(ErrorKind::Unreachable, format!("the embedded engine did not start: {why}")))?;
-        Ok(Self { child, port, _lock: lock })
+        Ok(Self { child, stdin, port, _lock: lock })
     }
 
     /// Waits until the process ends by itself.
@@ -103,7 +106,7 @@ impl Embedded {
     /// # Errors
     /// `Unreachable` when it does not end in time; then it is killed.
     pub async fn stop(mut self) -> Result<()> {
-        drop(self.child.stdin.take());
+        drop(self.stdin.take());
         match tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::new(ErrorKind::Unreachable, "the embedded engine did not end within 20 s and was killed")),

@@ -2,6 +2,7 @@
 
 use hitherto::Config;
 use hitherto::cli::embedded::Embedded;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 async fn count(engine: &Embedded) -> i64 {
     let client = Config::from_url(&engine.url()).unwrap().connect().await.unwrap();
@@ -58,4 +59,46 @@ async fn connections_take_turns_and_start_clean() {
     drop(tx);
     drop(first);
     assert!(second.await.unwrap(), "nothing of the first session is left");
+}
+
+#[tokio::test]
+async fn the_engine_command_runs_until_it_is_stopped_or_its_engine_dies() {
+    for die in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_hitherto"))
+            .args(["engine", "--json", "--data", "kept"])
+            .current_dir(folder.path())
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(command.stdout.take().unwrap()).lines();
+        let mut document = String::new();
+        while serde_json::from_str::<serde_json::Value>(&document).is_err() {
+            document.push_str(&lines.next_line().await.unwrap().expect("a document"));
+        }
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let client = Config::from_url(document["database_url"].as_str().unwrap()).unwrap().connect().await.unwrap();
+        assert_eq!(client.query_one("SELECT 7", &[]).await.unwrap().get::<_, i32>(0), 7, "it runs on");
+        let pid = command.id().unwrap().to_string();
+        let (signal, expected) = if die { ("-KILL", 3) } else { ("-INT", 0) };
+        let target = if die { child_of(&pid).await } else { pid };
+        assert!(tokio::process::Command::new("kill").args([signal, &target]).status().await.unwrap().success());
+        assert_eq!(command.wait().await.unwrap().code(), Some(expected));
+    }
+}
+
+async fn child_of(pid: &str) -> String {
+    let listed = tokio::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).await.unwrap_or_default();
+    let mut all: Vec<String> = listed.split_whitespace().map(str::to_owned).collect();
+    // Spawned by another thread of the command, as like as not.
+    if all.is_empty() {
+        let mut threads = tokio::fs::read_dir(format!("/proc/{pid}/task")).await.unwrap();
+        while let Some(thread) = threads.next_entry().await.unwrap() {
+            let listed = tokio::fs::read_to_string(thread.path().join("children")).await.unwrap_or_default();
+            all.extend(listed.split_whitespace().map(str::to_owned));
+        }
+    }
+    all.pop().expect("the engine is a child of the command")
 }
