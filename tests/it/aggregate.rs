@@ -292,14 +292,7 @@ async fn last_years_rows_show_in_aggregates_whose_policies_have_run() {
         };
         store(&db.store, runs(now - TimeDelta::hours(6), 100)).await;
         if timescaledb {
-            let client = db.store.client().await.unwrap();
-            for row in client
-                .query("SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate'", &[])
-                .await
-                .unwrap()
-            {
-                client.batch_execute(&format!("CALL run_job({})", row.get::<_, i32>(0))).await.unwrap();
-            }
+            db.run_refresh_policies().await;
         }
         // History is loaded: a year old, past every policy's window and behind the watermark.
         store(&db.store, runs(now - TimeDelta::days(365), 500)).await;

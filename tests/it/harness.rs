@@ -18,6 +18,23 @@ pub(crate) struct Db {
     _engine: Option<Embedded>,
 }
 
+impl Db {
+    /// Runs TimescaleDB's own refresh policies, as its background workers would.
+    pub(crate) async fn run_refresh_policies(&self) {
+        self.run_jobs("policy_refresh_continuous_aggregate").await;
+    }
+
+    /// Runs the jobs of a procedure, as background workers would.
+    pub(crate) async fn run_jobs(&self, procedure: &str) {
+        let client = self.store.client().await.unwrap();
+        let jobs = client.query("SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = $1", &[&procedure]).await.unwrap();
+        assert!(!jobs.is_empty(), "{}: no job runs {procedure}", self.name);
+        for row in jobs {
+            client.batch_execute(&format!("CALL run_job({})", row.get::<_, i32>(0))).await.unwrap();
+        }
+    }
+}
+
 /// A fresh database on the embedded engine, migrated.
 pub(crate) async fn embedded() -> Db {
     let engine = Embedded::start(None).await.expect("the embedded engine starts");

@@ -47,6 +47,29 @@ async fn old_rows_go_and_their_aggregates_stay_on_timescaledb() {
 }
 
 #[tokio::test]
+async fn the_servers_own_jobs_do_what_maintain_does() {
+    for db in harness::all().await.into_iter().filter(|db| db.store.capabilities().engine == Engine::Timescaledb) {
+        let now = Utc::now();
+        store(&db.store, vec![ModuleExecution::new("m", 1.0).at(now - TimeDelta::days(3)), ModuleExecution::new("m", 1.0)]).await;
+        db.run_jobs("aggregate_refresh_job").await;
+        store(
+            &db.store,
+            vec![
+                ModuleExecution::new("m", 3.0).at(now - TimeDelta::days(3)),
+                ModuleExecution::new("m", 9.0).at(now - TimeDelta::days(200)),
+            ],
+        )
+        .await;
+        assert_eq!(count(&db, BY_DAY).await, 2, "{}: late rows wait", db.name);
+        db.run_jobs("aggregate_refresh_job").await;
+        assert_eq!((count(&db, RAW).await, count(&db, BY_DAY).await), (4, 4), "{}", db.name);
+        store(&db.store, vec![ModuleExecution::new("m", 9.0).at(now - TimeDelta::days(201))]).await;
+        db.run_jobs("retention_job").await;
+        assert_eq!((count(&db, RAW).await, count(&db, BY_DAY).await), (3, 5), "{}: refreshed before they went", db.name);
+    }
+}
+
+#[tokio::test]
 async fn history_past_the_retention_shows_in_aggregates_whatever_parts_it_comes_in() {
     for db in harness::all().await.into_iter().filter(|db| db.store.capabilities().engine == Engine::Timescaledb) {
         let runs =
@@ -75,15 +98,7 @@ async fn the_shortest_retention_and_every_policy_leave_aggregates_whole() {
         store(&db.store, (1..=240).map(|n| ModuleExecution::new("m", 1.0).at(now - TimeDelta::hours(n))).collect()).await;
         for _ in 0..2 {
             upkeep(&db).await;
-            let client = db.store.client().await.unwrap();
-            for row in client
-                .query("SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate'", &[])
-                .await
-                .unwrap()
-            {
-                client.batch_execute(&format!("CALL run_job({})", row.get::<_, i32>(0))).await.unwrap();
-            }
-            drop(client);
+            db.run_refresh_policies().await;
             assert!(count(&db, RAW).await < 240, "{}", db.name);
             for view in ["minute", "hour", "day"] {
                 let shown = count(&db, &format!("SELECT sum(executions)::bigint FROM hitherto.module_execution_{view}")).await;
