@@ -108,6 +108,30 @@ async fn a_file_that_ended_amid_a_line_adds_the_line_once_it_is_whole() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_killed_is_finished_by_the_next() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    let path = shell.write("killed.ndjson", (0..40_000).map(check).collect::<Vec<_>>().join("\n"));
+    for kill in 1..=2 {
+        let mut ingest = tokio::process::Command::new(env!("CARGO_BIN_EXE_hitherto"))
+            .args(["ingest", "health-check", path.to_str().unwrap()])
+            .env("DATABASE_URL", &shell.url)
+            .spawn()
+            .unwrap();
+        let began = std::time::Instant::now();
+        while count(&db, "SELECT count(*) FROM hitherto.ingest_batch").await < kill {
+            assert!(began.elapsed() < std::time::Duration::from_secs(60), "it stores nothing");
+        }
+        ingest.kill().await.unwrap();
+    }
+    let output = shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await;
+    assert_eq!(code(&output), 0, "{}", words(&output));
+    assert_eq!(count(&db, CHECKS).await, 40_000);
+    assert_eq!(count(&db, "SELECT count(DISTINCT error_count) FROM hitherto.health_check").await, 40_000);
+    assert_eq!(count(&db, "SELECT sum(row_count)::bigint FROM hitherto.ingest_batch").await, 40_000);
+}
+
+#[tokio::test]
 async fn a_line_that_was_refused_stays_told_until_it_is_stored() {
     let db = harness::native().await;
     let shell = Shell::new(&db);
