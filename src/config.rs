@@ -46,6 +46,7 @@ impl Config {
             )
         };
         if let Some((scheme, _)) = url.split_once("://")
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
             && !matches!(scheme, "postgresql" | "postgres")
         {
             return Err(unreadable(", for it does not begin with postgresql://"));

@@ -17,7 +17,7 @@ use crate::table::{Draft, Files};
 
 /// Says that a folder is a lake of this crate's and of which source, and is locked by the exporter at work.
 const MARKER: &str = "_lake.json";
-/// Names the version of every table that belongs to the last export that came to its end.
+/// Names every table's version of the last export of it that came to its end: those of one instant belong together.
 const SNAPSHOT: &str = "_snapshot.json";
 
 /// Held while versions are being published: what waits for it, waits for whole lakes.
@@ -64,6 +64,14 @@ pub async fn export_lake(
     task.await.unwrap_or_else(|e| Err(ExportError::lake("publishing the lake", e)))
 }
 
+/// Makes sure that a lake can be written to from this source, and makes the folder if it is missing.
+///
+/// # Errors
+/// As [`export_lake`]'s, before it reads anything.
+pub fn check_lake(lake: &str, source: &str) -> Result<()> {
+    enter(&folder(lake)?, Some(source)).map(drop)
+}
+
 /// Waits until no export of this process is between its first and its last commit.
 pub async fn publishing_ended() {
     drop(PUBLISHING.write().await);
@@ -97,9 +105,10 @@ fn note_versions(root: &Path, exported: &[Exported]) -> Result<()> {
     let doing = format!("writing {}", path.display());
     let before = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
     let mut versions = before.and_then(|v| v["versions"].as_object().cloned()).unwrap_or_default();
-    versions.extend(exported.iter().map(|e| (e.dataset.clone(), json!(e.version))));
+    let now = Utc::now();
+    versions.extend(exported.iter().map(|e| (e.dataset.clone(), json!({"version": e.version, "exported_at": now}))));
     let draft = root.join(format!(".{SNAPSHOT}.{}", uuid::Uuid::new_v4()));
-    let text = format!("{:#}\n", json!({"exported_at": Utc::now(), "versions": versions}));
+    let text = format!("{:#}\n", json!({"versions": versions}));
     let written = fs::write(&draft, text)
         .and_then(|()| File::open(&draft)?.sync_all())
         .and_then(|()| fs::rename(&draft, &path))

@@ -23,4 +23,4 @@ mod table;
 pub use dataset::{Dataset, Exported, Options, Progress};
 pub use error::{ExportError, ExportErrorKind};
 pub use file::export_file;
-pub use lake::{export_lake, publishing_ended};
+pub use lake::{check_lake, export_lake, publishing_ended};

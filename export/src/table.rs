@@ -1,6 +1,6 @@
 //! One dataset's Delta table: data files first, then the commit that shows them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -217,27 +217,47 @@ impl Draft {
         })
     }
 
-    /// Which of the table's days stay as they are, and which of its files go.
+    /// Which of the table's days stay as they are, and which of its files go. A day that retention may
+    /// have thinned is replaced only if the database has as many rows of it as the lake.
     async fn compare(&self, table: &DeltaTable, options: &Options) -> Result<(BTreeSet<NaiveDate>, Vec<Remove>), DeltaTableError> {
-        let from = options.from.map(|t| day_start(t).date_naive());
-        let to = options.to.map(|t| day_end(t).date_naive());
-        let replaced = |day: NaiveDate| {
-            from.is_none_or(|from| day >= from) && to.is_none_or(|to| day < to) && self.first_whole_day.is_none_or(|first| day >= first)
-        };
-        let (mut kept, mut removed) = (BTreeSet::new(), Vec::new());
         if self.dataset.time_column.is_none() {
-            return Ok((kept, removed));
+            return Ok(Default::default());
         }
+        let (mut removed, mut by_day) = (Vec::new(), BTreeMap::<NaiveDate, (u64, Vec<Remove>)>::new());
         let mut views = table.get_active_add_actions_by_partitions(&[]);
         while let Some(view) = views.try_next().await? {
-            let remove = view.remove_action(true);
+            let (rows, remove) = (view.num_records().unwrap_or(usize::MAX) as u64, view.remove_action(true));
             let day = remove.partition_values.as_ref().and_then(|values| values.get(DAY)).and_then(Option::as_deref);
             match day.and_then(|day| day.parse().ok()) {
-                Some(day) if !replaced(day) => {
-                    kept.insert(day);
+                Some(day) => {
+                    let entry = by_day.entry(day).or_default();
+                    entry.0 = entry.0.saturating_add(rows);
+                    entry.1.push(remove);
                 }
-                _ => removed.push(remove),
+                None => removed.push(remove),
             }
+        }
+        drop(views);
+        let from = options.from.map(|t| day_start(t).date_naive());
+        let to = options.to.map(|t| day_end(t).date_naive());
+        let in_range = |day: NaiveDate| from.is_none_or(|from| day >= from) && to.is_none_or(|to| day < to);
+        let read: HashMap<NaiveDate, u64> =
+            self.adds.iter().zip(&self.rows).filter_map(|((day, _), rows)| Some(((*day)?, *rows))).collect();
+        let mut kept = BTreeSet::new();
+        for (day, (rows, removes)) in by_day {
+            let now = read.get(&day).copied().unwrap_or_default();
+            let thinned = self.first_whole_day.is_some_and(|first| day < first) && now < rows;
+            if in_range(day) && !thinned {
+                removed.extend(removes);
+                continue;
+            }
+            if in_range(day) && now > 0 {
+                tracing::warn!(
+                    "dataset {}: {day} stays as the lake has it, {rows} rows; the database has dropped rows of that day and holds {now}",
+                    self.dataset.name
+                );
+            }
+            kept.insert(day);
         }
         Ok((kept, removed))
     }

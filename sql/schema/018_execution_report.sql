@@ -20,7 +20,8 @@ CREATE TABLE hitherto.execution_report (
     event_count         bigint           NOT NULL DEFAULT 0,
     last_event_at       timestamptz,
     first_event_at      timestamptz,
-    filled_notional     numeric          NOT NULL DEFAULT 0
+    filled_notional     numeric          NOT NULL DEFAULT 0,
+    events_dropped      boolean          NOT NULL DEFAULT false
 );
 -- decision_trail: the orders of a proposal.
 CREATE INDEX execution_report_proposal_id_idx ON hitherto.execution_report (proposal_id);
@@ -48,6 +49,7 @@ COMMENT ON COLUMN hitherto.execution_report.event_count IS 'Distinct events';
 COMMENT ON COLUMN hitherto.execution_report.last_event_at IS 'Latest event';
 COMMENT ON COLUMN hitherto.execution_report.first_event_at IS 'Earliest event; order_execution counts the order in its bucket';
 COMMENT ON COLUMN hitherto.execution_report.filled_notional IS 'Sum of quantity times price over its fills, exact';
+COMMENT ON COLUMN hitherto.execution_report.events_dropped IS 'Retention has dropped events of the order: its report can''t be folded again';
 
 -- PostgreSQL rounds numeric half away from zero; the quotient's remainder decides exactly.
 CREATE FUNCTION hitherto.divide_half_even(dividend numeric, divisor numeric)
@@ -79,13 +81,10 @@ BEGIN
     SELECT DISTINCT id COLLATE "C", 'pending' FROM unnest(order_ids) AS id ORDER BY 1
     ON CONFLICT (order_id) DO UPDATE SET status = execution_report.status;
 
-    -- An order of which retention has dropped events can't be folded again: its report stays, and says so.
+    -- An order of which retention has dropped events stays as it is, and says so.
     UPDATE hitherto.execution_report r SET anomalies = array_append(r.anomalies, 'event_after_retention')
-    FROM hitherto.retention_horizon h
-    WHERE h.table_name = 'order_event' AND r.first_event_at < h.dropped_before AND r.order_id = ANY (order_ids)
-      AND NOT 'event_after_retention' = ANY (r.anomalies);
-    whole := ARRAY(SELECT r.order_id FROM hitherto.execution_report r
-                   WHERE r.order_id = ANY (order_ids) AND NOT 'event_after_retention' = ANY (r.anomalies));
+    WHERE r.events_dropped AND r.order_id = ANY (order_ids) AND NOT 'event_after_retention' = ANY (r.anomalies);
+    whole := ARRAY(SELECT r.order_id FROM hitherto.execution_report r WHERE r.order_id = ANY (order_ids) AND NOT r.events_dropped);
 
     WITH event AS MATERIALIZED (
         SELECT e.order_id, e.event_id, e.event_at, e.event_type, e.proposal_id, e.asset, e.side, e.order_type, e.quantity,

@@ -16,3 +16,14 @@ CREATE TABLE hitherto.retention_horizon (
 COMMENT ON TABLE hitherto.retention_horizon IS 'What retention has dropped so far; written in the transaction that drops, or before it';
 COMMENT ON COLUMN hitherto.retention_horizon.table_name IS 'Table whose old rows went';
 COMMENT ON COLUMN hitherto.retention_horizon.dropped_before IS 'Rows with an earlier time are gone, but for those that came since; no later row was dropped';
+
+CREATE TABLE hitherto.retention_range (
+    table_name   text        NOT NULL,
+    range_start  timestamptz NOT NULL,
+    range_end    timestamptz NOT NULL,
+    CONSTRAINT retention_range_pkey PRIMARY KEY (table_name, range_start, range_end)
+);
+COMMENT ON TABLE hitherto.retention_range IS 'Ranges of time that chunks were dropped of: aggregates there are not made anew from what came since. Empty on plain PostgreSQL';
+COMMENT ON COLUMN hitherto.retention_range.table_name IS 'Table whose chunk went';
+COMMENT ON COLUMN hitherto.retention_range.range_start IS 'Start of the chunk''s range';
+COMMENT ON COLUMN hitherto.retention_range.range_end IS 'End of the chunk''s range, itself not included';

@@ -62,7 +62,7 @@ $$;
 COMMENT ON FUNCTION hitherto.aggregate_touched(text) IS 'Ranges of time, aligned to buckets, that the ledger says were written since the aggregate was last refreshed';
 
 -- Buckets of a range that have raw rows and are not materialised: all that can be refreshed where
--- retention has dropped rows. What is materialised there was made of rows that are gone; refreshing
+-- retention has dropped a chunk. What is materialised there was made of rows that are gone; refreshing
 -- it from a few late ones would erase it.
 CREATE FUNCTION hitherto.aggregate_missing(view_name text, range_from timestamptz, range_until timestamptz)
 RETURNS SETOF timestamptz LANGUAGE plpgsql STABLE AS $$
@@ -76,7 +76,7 @@ BEGIN
     -- Past the watermark a real-time aggregate would show raw rows as if they were materialised.
     RETURN QUERY EXECUTE format(
         'SELECT time_bucket($1, %I) FROM hitherto.%I WHERE %I >= $2 AND %I < $3
-         EXCEPT SELECT bucket FROM hitherto.%I WHERE bucket >= $2 AND bucket < least($3, $4) ORDER BY 1',
+         EXCEPT SELECT bucket FROM hitherto.%I WHERE bucket >= $2 AND bucket < least($3, coalesce($4, ''-infinity'')) ORDER BY 1',
         time_column, a.source_table, time_column, time_column, a.aggregate_name)
     USING a.bucket_width, range_from, range_until, hitherto.aggregate_watermark(a.view_name);
 END
@@ -89,9 +89,9 @@ DECLARE
     a hitherto.aggregate;
     name text;
     seen pg_snapshot;
-    starts timestamptz[];
-    ends timestamptz[];
-    kept timestamptz;
+    touched tstzmultirange;
+    dropped tstzmultirange;
+    piece tstzrange;
     missing timestamptz;
 BEGIN
     FOREACH name IN ARRAY ARRAY(SELECT g.view_name FROM hitherto.aggregate g
@@ -100,20 +100,18 @@ BEGIN
         SELECT * INTO a FROM hitherto.aggregate g WHERE g.view_name = name;
         -- A batch that commits from here on is not seen and is found next time.
         seen := pg_current_snapshot();
-        SELECT array_agg(touched_from ORDER BY touched_from), array_agg(touched_until ORDER BY touched_from)
-        INTO starts, ends FROM hitherto.aggregate_touched(name);
-        kept := (SELECT time_bucket(a.bucket_width, h.dropped_before + a.bucket_width - INTERVAL '1 microsecond')
-                 FROM hitherto.retention_horizon h WHERE h.table_name = a.source_table);
+        touched := (SELECT coalesce(range_agg(tstzrange(t.touched_from, t.touched_until)), '{}') FROM hitherto.aggregate_touched(name) t);
+        dropped := (SELECT coalesce(range_agg(tstzrange(r.range_start, r.range_end)), '{}')
+                    FROM hitherto.retention_range r WHERE r.table_name = a.source_table);
         COMMIT;
-        FOR i IN 1 .. coalesce(cardinality(starts), 0) LOOP
-            IF starts[i] < kept THEN
-                FOREACH missing IN ARRAY ARRAY(SELECT hitherto.aggregate_missing(name, starts[i], least(ends[i], kept))) LOOP
-                    CALL refresh_continuous_aggregate(format('hitherto.%I', a.aggregate_name)::regclass, missing, missing + a.bucket_width);
-                END LOOP;
-                starts[i] := kept;
-            END IF;
-            CONTINUE WHEN starts[i] >= ends[i];
-            CALL refresh_continuous_aggregate(format('hitherto.%I', a.aggregate_name)::regclass, starts[i], ends[i]);
+        -- Chunks begin and end where days do, so that the pieces are whole buckets.
+        FOREACH piece IN ARRAY ARRAY(SELECT unnest(touched * dropped)) LOOP
+            FOREACH missing IN ARRAY ARRAY(SELECT hitherto.aggregate_missing(name, lower(piece), upper(piece))) LOOP
+                CALL refresh_continuous_aggregate(format('hitherto.%I', a.aggregate_name)::regclass, missing, missing + a.bucket_width);
+            END LOOP;
+        END LOOP;
+        FOREACH piece IN ARRAY ARRAY(SELECT unnest(touched - dropped)) LOOP
+            CALL refresh_continuous_aggregate(format('hitherto.%I', a.aggregate_name)::regclass, lower(piece), upper(piece));
         END LOOP;
         UPDATE hitherto.aggregate g SET refreshed_snapshot = seen, last_refresh = clock_timestamp(), last_error = NULL WHERE g.view_name = name;
         COMMIT;

@@ -1,34 +1,46 @@
 -- TimescaleDB's own retention policy would drop rows that no aggregate shows yet and tell nobody what
 -- it dropped. This one refreshes first, and notes the horizon in the transaction that drops.
+CREATE FUNCTION hitherto.retention_due(table_name text)
+RETURNS TABLE (range_start timestamptz, range_end timestamptz) LANGUAGE sql STABLE AS $$
+    SELECT c.range_start, c.range_end
+    FROM hitherto.retention_policy p
+    JOIN timescaledb_information.chunks c ON c.hypertable_schema = 'hitherto' AND c.hypertable_name = p.table_name
+    WHERE p.table_name = retention_due.table_name AND c.range_end <= now() - p.drop_after
+$$;
+COMMENT ON FUNCTION hitherto.retention_due(text) IS 'Ranges of the chunks of a table that are past its retention';
+
 CREATE PROCEDURE hitherto.retention_apply(table_name text)
 LANGUAGE plpgsql AS $$
 DECLARE
     horizon timestamptz;
     name text;
 BEGIN
-    SELECT max(c.range_end) INTO horizon
-    FROM hitherto.retention_policy p
-    JOIN timescaledb_information.chunks c ON c.hypertable_schema = 'hitherto' AND c.hypertable_name = p.table_name
-    WHERE p.table_name = retention_apply.table_name AND c.range_end <= now() - p.drop_after;
-    IF horizon IS NULL THEN
+    IF NOT EXISTS (SELECT FROM hitherto.retention_due(table_name)) THEN
         RETURN;
     END IF;
     FOREACH name IN ARRAY ARRAY(SELECT a.view_name FROM hitherto.aggregate a WHERE a.source_table = retention_apply.table_name ORDER BY 1) LOOP
         CALL hitherto.aggregate_refresh(name);
     END LOOP;
     COMMIT;
-    -- Rows may have come meanwhile: while nobody can write, look once more. Writers wait a moment at
-    -- most; if the lock is not to be had quickly, the next run will do.
+    -- Rows may have come meanwhile, and the policy may have changed: while nobody can write, look once
+    -- more. Writers wait a moment at most; if the lock is not to be had quickly, the next run will do.
     SET LOCAL lock_timeout = '2s';
     EXECUTE format('LOCK TABLE hitherto.%I IN SHARE ROW EXCLUSIVE MODE', table_name);
-    IF EXISTS (SELECT FROM hitherto.aggregate a, hitherto.aggregate_touched(a.view_name) t
-               WHERE a.source_table = retention_apply.table_name AND t.touched_from < horizon) THEN
-        RAISE NOTICE 'late rows of % came in just now; they go at the next run', table_name;
+    horizon := (SELECT max(d.range_end) FROM hitherto.retention_due(table_name) d);
+    IF horizon IS NULL OR EXISTS (SELECT FROM hitherto.aggregate a, hitherto.aggregate_touched(a.view_name) t
+                                  WHERE a.source_table = retention_apply.table_name AND t.touched_from < horizon) THEN
+        RAISE NOTICE 'late rows of % came in just now, or its policy changed; the next run will do', table_name;
         ROLLBACK;
         RETURN;
     END IF;
     INSERT INTO hitherto.retention_horizon AS h VALUES (table_name, horizon)
     ON CONFLICT ON CONSTRAINT retention_horizon_pkey DO UPDATE SET dropped_before = greatest(h.dropped_before, excluded.dropped_before);
+    INSERT INTO hitherto.retention_range AS r SELECT retention_apply.table_name, d.range_start, d.range_end FROM hitherto.retention_due(table_name) d
+    ON CONFLICT ON CONSTRAINT retention_range_pkey DO NOTHING;
+    IF table_name = 'order_event' THEN
+        UPDATE hitherto.execution_report r SET events_dropped = true
+        WHERE NOT r.events_dropped AND r.order_id IN (SELECT e.order_id FROM hitherto.order_event e WHERE e.event_at < horizon);
+    END IF;
     PERFORM drop_chunks(format('hitherto.%I', table_name)::regclass, older_than => horizon);
     COMMIT;
 END

@@ -100,7 +100,7 @@ pub(super) async fn lake_export(config: &Config, lake: &str, names: &[String], o
 }
 
 /// A database goes by when its schema was made: unlike its address and its name, that stays with it.
-async fn source(config: &Config) -> Result<String> {
+pub(super) async fn source(config: &Config) -> Result<String> {
     let row = Store::connect(config.clone())
         .await?
         .client()
@@ -146,7 +146,7 @@ fn summary(exported: &[Exported]) -> String {
     table(&["dataset", "rows", "days", "files", "bytes", "version", "where"], &rows)
 }
 
-fn export_error(error: ExportError) -> Error {
+pub(super) fn export_error(error: ExportError) -> Error {
     let kind = match (error.kind(), error.sqlstate()) {
         (_, Some("42501")) => ErrorKind::Refused,
         (ExportErrorKind::Config | ExportErrorKind::Lake, _) => ErrorKind::Config,

@@ -26,18 +26,33 @@ pub const MIN_RETENTION_DAYS: i64 = 8;
 const DELETE_ROWS: i64 = 10_000;
 
 macro_rules! delete {
-    ($table:literal, $time:literal) => {
+    ($table:literal, $time:literal, $returning:literal) => {
         concat!(
-            "-- retention_delete\nDELETE FROM hitherto.",
+            "-- retention_delete\nWITH gone AS (DELETE FROM hitherto.",
             $table,
             " WHERE ctid = ANY (ARRAY(SELECT ctid FROM hitherto.",
             $table,
             " WHERE ",
             $time,
-            " < (SELECT dropped_before FROM hitherto.retention_horizon WHERE table_name = $1) LIMIT $2))"
+            // The horizon never comes back down; the policy may have been loosened since.
+            " < (SELECT least(h.dropped_before, now() - p.drop_after) FROM hitherto.retention_policy p
+                 JOIN hitherto.retention_horizon h USING (table_name) WHERE p.table_name = $1) LIMIT $2)) RETURNING ",
+            $returning,
+            ")"
         )
     };
+    ($table:literal, $time:literal) => {
+        concat!(delete!($table, $time, "1"), " SELECT count(*) FROM gone")
+    };
 }
+
+/// An order whose events go keeps its report as it is.
+const ORDER_EVENT_DELETE: &str = concat!(
+    delete!("order_event", "event_at", "order_id"),
+    ", noted AS (UPDATE hitherto.execution_report SET events_dropped = true
+                 WHERE NOT events_dropped AND order_id IN (SELECT order_id FROM gone))
+     SELECT count(*) FROM gone"
+);
 
 macro_rules! horizon {
     ($table:literal, $time:literal) => {
@@ -76,7 +91,7 @@ const RETAINED: [Retained; 6] = [
     retained!("health_check", "checked_at"),
     retained!("signal", "emitted_at"),
     retained!("risk_evaluation", "evaluated_at"),
-    retained!("order_event", "event_at"),
+    Retained { table: "order_event", horizon: horizon!("order_event", "event_at"), delete: ORDER_EVENT_DELETE },
     retained!("portfolio_snapshot", "taken_at"),
 ];
 
@@ -131,8 +146,9 @@ impl Store {
             let statement = client.prepare_cached(delete).await.map_err(|e| Error::database(doing, e))?;
             let mut count = 0;
             loop {
-                let deleted = client.execute(&statement, &[&table, &DELETE_ROWS]).await.map_err(|e| Error::database(doing, e))?;
-                count += i64::try_from(deleted).unwrap_or(i64::MAX);
+                let row = client.query_one(&statement, &[&table, &DELETE_ROWS]).await.map_err(|e| Error::database(doing, e))?;
+                let deleted: i64 = row.get(0);
+                count += deleted;
                 if deleted == 0 {
                     break;
                 }

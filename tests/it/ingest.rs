@@ -107,11 +107,19 @@ async fn a_file_that_ended_amid_a_line_adds_the_line_once_it_is_whole() {
     assert!(!shell.path("half.ndjson.rejected.ndjson").exists(), "nothing is refused any more");
 }
 
+/// A line that is refused for its time now, and would not be in five seconds.
+fn early() -> String {
+    let soon = chrono::Utc::now() + chrono::TimeDelta::hours(1) + chrono::TimeDelta::seconds(4);
+    json!({"module": "m", "checked_at": soon.to_rfc3339_opts(chrono::SecondsFormat::Micros, true), "status": "healthy"}).to_string()
+}
+
 #[tokio::test]
 async fn a_run_that_is_killed_is_finished_by_the_next() {
     let db = harness::native().await;
     let shell = Shell::new(&db);
-    let path = shell.write("killed.ndjson", (0..40_000).map(check).collect::<Vec<_>>().join("\n"));
+    let mut lines = vec![early()];
+    lines.extend((0..40_000).map(check));
+    let path = shell.write("killed.ndjson", lines.join("\n"));
     for kill in 1..=2 {
         let mut ingest = tokio::process::Command::new(env!("CARGO_BIN_EXE_hitherto"))
             .args(["ingest", "health-check", path.to_str().unwrap()])
@@ -124,21 +132,25 @@ async fn a_run_that_is_killed_is_finished_by_the_next() {
         }
         ingest.kill().await.unwrap();
     }
-    let output = shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await;
-    assert_eq!(code(&output), 0, "{}", words(&output));
+    let rejects = shell.path("killed.ndjson.rejected.ndjson");
+    // As a run leaves it that is killed while it writes a refused line down.
+    let torn = std::fs::read_to_string(&rejects).unwrap() + r#"{"line":12,"reas"#;
+    std::fs::write(&rejects, torn).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let output = shell.run(&["ingest", "health-check", path.to_str().unwrap(), "--json"]).await;
+    assert_eq!((code(&output), document(&output)["rejected"].as_i64()), (1, Some(1)), "{}", words(&output));
     assert_eq!(count(&db, CHECKS).await, 40_000);
     assert_eq!(count(&db, "SELECT count(DISTINCT error_count) FROM hitherto.health_check").await, 40_000);
     assert_eq!(count(&db, "SELECT sum(row_count)::bigint FROM hitherto.ingest_batch").await, 40_000);
+    let output = shell.run(&["ingest", "health-check", rejects.to_str().unwrap()]).await;
+    assert_eq!((code(&output), count(&db, CHECKS).await), (0, 40_001), "{}", words(&output));
 }
 
 #[tokio::test]
 async fn a_line_that_was_refused_stays_told_until_it_is_stored() {
     let db = harness::native().await;
     let shell = Shell::new(&db);
-    // Refused for its time, which will have come by the second run.
-    let soon = chrono::Utc::now() + chrono::TimeDelta::hours(1) + chrono::TimeDelta::seconds(4);
-    let early =
-        format!(r#"{{"module":"m","checked_at":"{}","status":"healthy"}}"#, soon.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
+    let early = early();
     let path = shell.write("early.ndjson", format!("{}\n{early}\n{}\n", check(0), check(1)));
     let ingest = async |path: &std::path::Path| {
         let output = shell.run(&["ingest", "health-check", path.to_str().unwrap(), "--json"]).await;

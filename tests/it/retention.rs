@@ -109,6 +109,55 @@ async fn the_shortest_retention_and_every_policy_leave_aggregates_whole() {
 }
 
 #[tokio::test]
+async fn a_policy_that_was_loosened_drops_no_more_than_it_says() {
+    for db in harness::all().await {
+        let run = |days: i64| vec![ModuleExecution::new("m", 1.0).at(Utc::now() - TimeDelta::days(days))];
+        db.store.retention_set("module_execution", Some(TimeDelta::days(30))).await.unwrap();
+        store(&db.store, run(40)).await;
+        upkeep(&db).await;
+        assert_eq!(count(&db, RAW).await, 0, "{}", db.name);
+        db.store.retention_set("module_execution", Some(TimeDelta::days(365))).await.unwrap();
+        store(&db.store, run(60)).await;
+        store(&db.store, run(400)).await;
+        upkeep(&db).await;
+        assert_eq!(count(&db, RAW).await, 1, "{}: the row of 60 days ago is kept", db.name);
+    }
+}
+
+#[tokio::test]
+async fn late_rows_of_days_that_nobody_dropped_show_whatever_else_was_dropped() {
+    for db in harness::all().await.into_iter().filter(|db| db.store.capabilities().engine == Engine::Timescaledb) {
+        let old = Utc::now() - TimeDelta::days(120);
+        store(&db.store, vec![ModuleExecution::new("m", 1.0).at(old)]).await;
+        upkeep(&db).await;
+        db.store.retention_set("module_execution", None).await.unwrap();
+        for n in 0..4 {
+            store(&db.store, vec![ModuleExecution::new("m", 1.0).at(old - TimeDelta::days(50) + TimeDelta::minutes(n))]).await;
+            upkeep(&db).await;
+            for view in ["minute", "hour", "day"] {
+                let shown = count(&db, &format!("SELECT sum(executions)::bigint FROM hitherto.module_execution_{view}")).await;
+                assert_eq!(shown, n + 2, "{}: {view}", db.name);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_arrives_late_in_parts_is_folded_whole() {
+    for db in harness::all().await {
+        let old = Utc::now() - TimeDelta::days(120);
+        store(&db.store, vec![OrderEvent::new("gone", EventType::Submitted).at(old)]).await;
+        db.store.retention_set("order_event", Some(TimeDelta::days(30))).await.unwrap();
+        db.store.maintain().await.unwrap();
+        db.store.retention_set("order_event", None).await.unwrap();
+        store(&db.store, vec![OrderEvent::new("o", EventType::Submitted).at(old).asset("A").quantity(10)]).await;
+        store(&db.store, vec![OrderEvent::new("o", EventType::Fill).at(old).last_quantity(10).last_price(2)]).await;
+        let report = db.store.execution_report("o").await.unwrap().unwrap();
+        assert_eq!((report.status.as_str(), report.anomalies.len()), ("filled", 0), "{}", db.name);
+    }
+}
+
+#[tokio::test]
 async fn a_report_whose_events_were_dropped_stays_and_says_so() {
     for db in harness::all().await {
         let old = Utc::now() - TimeDelta::days(120);

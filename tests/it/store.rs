@@ -107,6 +107,7 @@ async fn a_password_is_in_no_message() {
     for text in [format!("{config} {config:?}"), format!("{error} {error:?}")] {
         assert!(!text.contains("canary-7f3"), "{text}");
     }
+    Config::from_url("host=h user=ann dbname=x password=a://b").unwrap();
     for broken in [
         "postgresql://ann:canary-7f3@host:port/x",
         "postgresql+psycopg://ann:canary-7f3@host/x?sslmode=require",

@@ -28,6 +28,7 @@ pub(super) struct Market {
     /// Each with (index of the asset, bar).
     pub(super) steps: BTreeMap<DateTime<Utc>, Vec<(usize, Bar)>>,
     pub(super) count: usize,
+    seed: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +49,7 @@ struct Line {
 
 impl Market {
     fn new(assets: Vec<String>) -> Self {
-        Self { assets, steps: BTreeMap::new(), count: 0 }
+        Self { assets, steps: BTreeMap::new(), count: 0, seed: None }
     }
 
     fn add(&mut self, at: DateTime<Utc>, asset: usize, bar: Bar) {
@@ -56,8 +57,11 @@ impl Market {
         self.count += 1;
     }
 
-    /// What tells these bars from others.
-    pub(super) fn digest(&self) -> String {
+    /// What tells these bars from others: the seed of those that were made, which move with the days.
+    pub(super) fn mark(&self) -> String {
+        if let Some(seed) = self.seed {
+            return format!("seed {seed}");
+        }
         let mut sha = Sha256::new();
         for (at, bars) in &self.steps {
             sha.update(at.timestamp_micros().to_be_bytes());
@@ -118,7 +122,7 @@ impl Market {
     pub(super) fn synthetic(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let names = ["ALFA", "BRVO", "CHRL", "DLTA", "ECHO"];
-        let mut market = Self::new(names.map(str::to_owned).to_vec());
+        let mut market = Self { seed: Some(seed), ..Self::new(names.map(str::to_owned).to_vec()) };
         let mut prices = [180.0, 75.0, 310.0, 22.0, 140.0];
         let mut day = Utc::now().date_naive();
         let mut days = Vec::new();

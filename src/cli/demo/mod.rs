@@ -9,13 +9,13 @@ mod statistics;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use hitherto_export::{Exported, Options};
+use hitherto_export::{Exported, Options, check_lake};
 use serde::Serialize;
 
 use super::Ending;
 use super::connect::Database;
 use super::embedded::Embedded;
-use super::export::lake_export;
+use super::export::{self, lake_export};
 use super::output::Output;
 use crate::config::Config;
 use crate::engine::Capabilities;
@@ -103,7 +103,11 @@ async fn play(args: &Args, config: &Config, database_is_named: bool, market: &Ma
     migrate::migrate(&mut client, &capabilities).await?;
     drop(client);
     let store = Store::connect(config.clone()).await?;
-    let bars = market.digest();
+    // A database of the user's own may be exported again later; the embedded one is the demo's.
+    let source = if database_is_named { export::source(config).await? } else { "the demo".to_owned() };
+    check_lake(&args.lake, &source).map_err(export::export_error)?;
+    let options = Options { source: Some(source), ..Options::default() };
+    let bars = market.mark();
     if is_new(&store, &bars).await? {
         for table in ["module_execution", "health_check", "signal"] {
             store.retention_set(table, None).await?;
@@ -128,7 +132,6 @@ async fn play(args: &Args, config: &Config, database_is_named: bool, market: &Ma
     store.maintain().await?;
     let page = Page::read(&store).await?;
     drop(store);
-    let options = Options { source: Some("the demo".to_owned()), ..Options::default() };
     let lake = lake_export(config, &args.lake, &[], &options, output).await?;
     Ok(Document { bars: market.count, seconds: began.elapsed().as_secs_f64(), page, lake })
 }

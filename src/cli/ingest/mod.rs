@@ -196,6 +196,7 @@ impl Job {
             rejects.settle(mark, at < done);
         }
         let rows: Vec<R> = pending.rows.drain(..).filter(|(at, _)| *at >= done).map(|(_, row)| row).collect();
+        rejects.secure()?;
         if !rows.is_empty() {
             let batch = Batch::derived(id, self.args.producer.clone(), rows);
             let Stored { rows, duplicates, quarantined, .. } = self.store.batch_store(&batch).await?;

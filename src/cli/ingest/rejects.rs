@@ -33,7 +33,7 @@ impl Reject {
 /// Refused lines of this run and, where this run passed over lines that an earlier one had taken care
 /// of, of that one: a line that was refused then is in no table, however good it may look by now.
 ///
-/// They are written to a file beside the one that they end up in, which changes when the run is over.
+/// The file is made anew when the run is over; until then, what was refused stands at its end.
 pub(super) struct Rejects {
     path: PathBuf,
     /// Other streams may have left theirs under the same name.
@@ -42,6 +42,8 @@ pub(super) struct Rejects {
     earlier: HashSet<(u64, u64)>,
     kept: HashSet<(u64, u64)>,
     draft: Option<BufWriter<NamedTempFile>>,
+    /// Lines refused since the last call of [`Rejects::secure`].
+    loose: Vec<u8>,
     count: u64,
 }
 
@@ -63,12 +65,13 @@ impl Rejects {
         if !stdin && fs::canonicalize(&path).is_ok_and(|path| fs::canonicalize(input).is_ok_and(|input| input == path)) {
             return Err(Error::new(ErrorKind::Config, format!("{} can't be the input and take its rejects", path.display())));
         }
+        cut_torn_end(&path).map_err(|e| failed(&path, &e))?;
         let mut earlier = HashSet::new();
         for reject in read(&path)? {
             let reject = reject?;
             earlier.insert((reject.line, digest(&reject.text)));
         }
-        Ok(Self { path, keep_strangers: stdin, earlier, kept: HashSet::new(), draft: None, count: 0 })
+        Ok(Self { path, keep_strangers: stdin, earlier, kept: HashSet::new(), draft: None, loose: Vec::new(), count: 0 })
     }
 
     /// Notes a line that was refused.
@@ -80,8 +83,29 @@ impl Rejects {
             tracing::warn!("more lines are refused; see {}", self.path.display());
         }
         let text = text(line);
-        self.earlier.remove(&(line.number, digest(&text)));
-        self.write(&Reject { line: line.number, reason: reason.to_owned(), text })
+        let known = self.earlier.remove(&(line.number, digest(&text)));
+        let reject = Reject { line: line.number, reason: reason.to_owned(), text };
+        if !known {
+            serde_json::to_writer(&mut self.loose, &reject).map_err(|e| failed(&self.path, &e.into()))?;
+            self.loose.push(b'\n');
+        }
+        self.write(&reject)
+    }
+
+    /// Puts the lines refused so far on disk, behind those of earlier runs: before a batch is sent whose id
+    /// says that they were taken care of. A run that ends early leaves them there for the next.
+    pub(super) fn secure(&mut self) -> Result<()> {
+        if self.loose.is_empty() || self.path.exists() && !self.path.is_file() {
+            return Ok(());
+        }
+        let append = || -> std::io::Result<()> {
+            let mut file = File::options().create(true).append(true).open(&self.path)?;
+            file.write_all(&self.loose)?;
+            file.sync_data()
+        };
+        append().map_err(|e| failed(&self.path, &e))?;
+        self.loose.clear();
+        Ok(())
     }
 
     /// The mark of this very line, if an earlier run refused it.
@@ -173,6 +197,26 @@ fn text(line: &Line<'_>) -> String {
 fn digest(text: &str) -> u64 {
     let sha = Sha256::digest(text);
     u64::from_be_bytes(std::array::from_fn(|at| sha[at]))
+}
+
+/// Cuts off a line that a run that was killed has not written to its end: it will be refused again.
+fn cut_torn_end(path: &Path) -> std::io::Result<()> {
+    if !path.is_file() {
+        return Ok(());
+    }
+    let mut reader = BufReader::new(File::open(path)?);
+    let (mut whole, mut line) = (0, Vec::new());
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if !line.ends_with(b"\n") && line.starts_with(br#"{"line":"#) {
+            return File::options().write(true).open(path)?.set_len(whole);
+        }
+        whole += read as u64;
+    }
 }
 
 /// What an earlier run left under the name. A file of anything else is an error, and not touched.
