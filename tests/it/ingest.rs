@@ -107,9 +107,12 @@ async fn a_file_that_ended_amid_a_line_adds_the_line_once_it_is_whole() {
     assert!(!shell.path("half.ndjson.rejected.ndjson").exists(), "nothing is refused any more");
 }
 
-/// A line that is refused for its time now, and would not be in five seconds.
+/// How long an early line stays early: longer than a busy machine takes to read it.
+const EARLY: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// A line that is refused for its time now, and would not be later.
 fn early() -> String {
-    let soon = chrono::Utc::now() + chrono::TimeDelta::hours(1) + chrono::TimeDelta::seconds(4);
+    let soon = chrono::Utc::now() + chrono::TimeDelta::hours(1) + EARLY;
     json!({"module": "m", "checked_at": soon.to_rfc3339_opts(chrono::SecondsFormat::Micros, true), "status": "healthy"}).to_string()
 }
 
@@ -136,7 +139,7 @@ async fn a_run_that_is_killed_is_finished_by_the_next() {
     // As a run leaves it that is killed while it writes a refused line down.
     let torn = std::fs::read_to_string(&rejects).unwrap() + r#"{"line":12,"reas"#;
     std::fs::write(&rejects, torn).unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    tokio::time::sleep(EARLY).await;
     let output = shell.run(&["ingest", "health-check", path.to_str().unwrap(), "--json"]).await;
     assert_eq!((code(&output), document(&output)["rejected"].as_i64()), (1, Some(1)), "{}", words(&output));
     assert_eq!(count(&db, CHECKS).await, 40_000);
@@ -157,7 +160,7 @@ async fn a_line_that_was_refused_stays_told_until_it_is_stored() {
         (code(&output), document(&output)["stored"].as_i64().unwrap(), document(&output)["rejected"].as_i64().unwrap())
     };
     assert_eq!(ingest(&path).await, (1, 2, 1));
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    tokio::time::sleep(EARLY).await;
     assert_eq!(ingest(&path).await, (1, 0, 1), "the part is passed over, the line stays refused");
     // The file of refused lines is what is ingested next.
     assert_eq!(ingest(&shell.path("early.ndjson.rejected.ndjson")).await, (0, 1, 0));
