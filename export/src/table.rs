@@ -42,11 +42,16 @@ pub(crate) struct Draft {
     dataset: Dataset,
     path: PathBuf,
     columns: Vec<Column>,
-    /// Each file with its day, and its rows at the same place in `rows`.
-    adds: Vec<(Option<NaiveDate>, Add)>,
-    rows: Vec<u64>,
+    parts: Vec<Part>,
     /// Days before this one may be thinner in the database than in the lake.
     first_whole_day: Option<NaiveDate>,
+}
+
+/// A data file, written.
+struct Part {
+    day: Option<NaiveDate>,
+    rows: u64,
+    add: Add,
 }
 
 impl Draft {
@@ -62,7 +67,7 @@ impl Draft {
         let path = root.join(&dataset.name);
         let columns = snapshot.columns(dataset).await?;
         let first_whole_day = snapshot.first_whole_day(dataset).await?;
-        let mut draft = Self { dataset: dataset.clone(), path, columns, adds: Vec::new(), rows: Vec::new(), first_whole_day };
+        let mut draft = Self { dataset: dataset.clone(), path, columns, parts: Vec::new(), first_whole_day };
         let expected = match &dataset.time_column {
             Some(_) => snapshot.expected_rows(dataset, options.from.map(day_start), options.to.map(day_end)).await?,
             None => snapshot.expected_rows(dataset, None, None).await?,
@@ -89,8 +94,12 @@ impl Draft {
                 draft.add(snapshot, None, files, on_rows).await?;
             }
         }
-        verify(dataset, draft.rows.iter().sum(), expected, options)?;
+        verify(dataset, draft.rows(), expected, options)?;
         Ok(draft)
+    }
+
+    fn rows(&self) -> u64 {
+        self.parts.iter().map(|part| part.rows).sum()
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -129,24 +138,21 @@ impl Draft {
         sync_folder(folder).map_err(|e| ExportError::lake(&doing, e))?;
         let nulls: serde_json::Map<String, serde_json::Value> =
             self.columns.iter().zip(&written.nulls).map(|(column, nulls)| (column.name.clone(), json!(nulls))).collect();
-        self.rows.push(written.rows);
-        self.adds.push((
-            day,
-            Add {
-                path: relative,
-                partition_values: day.map(|day| HashMap::from([(DAY.to_owned(), Some(day.to_string()))])).unwrap_or_default(),
-                size: i64::try_from(written.bytes).unwrap_or(i64::MAX),
-                modification_time: Utc::now().timestamp_millis(),
-                data_change: true,
-                // Smallest and largest values are in the files' own footers.
-                stats: Some(json!({"numRecords": written.rows, "nullCount": nulls}).to_string()),
-                tags: None,
-                deletion_vector: None,
-                base_row_id: None,
-                default_row_commit_version: None,
-                clustering_provider: None,
-            },
-        ));
+        let add = Add {
+            path: relative,
+            partition_values: day.map(|day| HashMap::from([(DAY.to_owned(), Some(day.to_string()))])).unwrap_or_default(),
+            size: i64::try_from(written.bytes).unwrap_or(i64::MAX),
+            modification_time: Utc::now().timestamp_millis(),
+            data_change: true,
+            // Smallest and largest values are in the files' own footers.
+            stats: Some(json!({"numRecords": written.rows, "nullCount": nulls}).to_string()),
+            tags: None,
+            deletion_vector: None,
+            base_row_id: None,
+            default_row_commit_version: None,
+            clustering_provider: None,
+        };
+        self.parts.push(Part { day, rows: written.rows, add });
         Ok(written.rows)
     }
 
@@ -178,14 +184,12 @@ impl Draft {
         let (kept, removed) = if exists { self.compare(&table, options).await.map_err(failed)? } else { Default::default() };
         // A day that stays as it is needs no file; one with a file is no longer anybody's to remove: a
         // commit may have gone through even where its answer is an error.
-        let all = std::mem::take(&mut self.adds).into_iter().zip(std::mem::take(&mut self.rows));
-        for ((day, add), rows) in all.filter(|((day, _), _)| day.is_none_or(|day| !kept.contains(&day))) {
-            let file = self.path.join(&add.path);
+        self.parts.retain(|part| part.day.is_none_or(|day| !kept.contains(&day)));
+        for part in &self.parts {
+            let file = self.path.join(&part.add.path);
             files.0.retain(|f| *f != file);
-            self.adds.push((day, add));
-            self.rows.push(rows);
         }
-        let adds = self.adds.iter().map(|(_, add)| Action::Add(add.clone()));
+        let adds = self.parts.iter().map(|part| Action::Add(part.add.clone()));
         let version = if kept.is_empty() {
             let mut create = CreateBuilder::new()
                 .with_location(url.as_str())
@@ -208,10 +212,10 @@ impl Draft {
         };
         Ok(Exported {
             dataset: self.dataset.name.clone(),
-            rows: self.rows.iter().sum(),
-            bytes: self.adds.iter().map(|(_, add)| u64::try_from(add.size).unwrap_or_default()).sum(),
-            files: self.adds.len() as u64,
-            days: self.adds.iter().filter(|(day, _)| day.is_some()).count() as u64,
+            rows: self.rows(),
+            bytes: self.parts.iter().map(|part| u64::try_from(part.add.size).unwrap_or_default()).sum(),
+            files: self.parts.len() as u64,
+            days: self.parts.iter().filter(|part| part.day.is_some()).count() as u64,
             version: Some(version),
             path: self.path.display().to_string(),
         })
@@ -241,8 +245,7 @@ impl Draft {
         let from = options.from.map(|t| day_start(t).date_naive());
         let to = options.to.map(|t| day_end(t).date_naive());
         let in_range = |day: NaiveDate| from.is_none_or(|from| day >= from) && to.is_none_or(|to| day < to);
-        let read: HashMap<NaiveDate, u64> =
-            self.adds.iter().zip(&self.rows).filter_map(|((day, _), rows)| Some(((*day)?, *rows))).collect();
+        let read: HashMap<NaiveDate, u64> = self.parts.iter().filter_map(|part| Some((part.day?, part.rows))).collect();
         let mut kept = BTreeSet::new();
         for (day, (rows, removes)) in by_day {
             let now = read.get(&day).copied().unwrap_or_default();

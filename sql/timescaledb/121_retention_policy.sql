@@ -1,5 +1,3 @@
--- TimescaleDB's own retention policy would drop rows that no aggregate shows yet and tell nobody what
--- it dropped. This one refreshes first, and notes the horizon in the transaction that drops.
 CREATE FUNCTION hitherto.retention_due(table_name text)
 RETURNS TABLE (range_start timestamptz, range_end timestamptz) LANGUAGE sql STABLE AS $$
     SELECT c.range_start, c.range_end
@@ -9,6 +7,8 @@ RETURNS TABLE (range_start timestamptz, range_end timestamptz) LANGUAGE sql STAB
 $$;
 COMMENT ON FUNCTION hitherto.retention_due(text) IS 'Ranges of the chunks of a table that are past its retention';
 
+-- TimescaleDB's own retention policy would drop rows that no aggregate shows yet and tell nobody what
+-- it dropped. This one refreshes first, and notes the horizon in the transaction that drops.
 CREATE PROCEDURE hitherto.retention_apply(table_name text)
 LANGUAGE plpgsql AS $$
 DECLARE

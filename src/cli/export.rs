@@ -60,13 +60,10 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
     {
         return Err(Error::new(ErrorKind::Config, format!("--from ({from}) must lie before --to ({to})")));
     }
-    let mut options = Options { from: args.from, to: args.to, unverified: args.unverified, source: None };
+    let options = Options { from: args.from, to: args.to, unverified: args.unverified, source: None };
     let config = database.config()?;
     let exported = match (&args.lake, &args.file) {
-        (Some(lake), _) => {
-            options.source = Some(source(&config).await?);
-            lake_export(&config, lake, &args.dataset, &options, output).await?
-        }
+        (Some(lake), _) => lake_export(&config, lake, &args.dataset, options, output).await?,
         (None, Some(file)) => {
             let [dataset] = datasets(&args.dataset)?
                 .try_into()
@@ -83,8 +80,15 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
     Ok(Ending::Done)
 }
 
-/// Exports datasets (all when none is named) into a lake.
-pub(super) async fn lake_export(config: &Config, lake: &str, names: &[String], options: &Options, output: Output) -> Result<Vec<Exported>> {
+/// Exports datasets (all when none is named) into a lake; the source is the database unless the options
+/// name another.
+pub(super) async fn lake_export(
+    config: &Config,
+    lake: &str,
+    names: &[String],
+    mut options: Options,
+    output: Output,
+) -> Result<Vec<Exported>> {
     let datasets = datasets(names)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~:".contains(c);
     if !std::path::absolute(lake).is_ok_and(|path| path.to_string_lossy().chars().all(plain)) {
@@ -93,18 +97,18 @@ pub(super) async fn lake_export(config: &Config, lake: &str, names: &[String], o
         );
     }
     let mut client = connect(config).await?;
+    if options.source.is_none() {
+        options.source = Some(source(&client).await?);
+    }
     let bar = output.bar("export", 0);
-    let exported = export_lake(&mut client, lake, &datasets, options, &mut |p| show(&bar, p)).await.map_err(export_error)?;
+    let exported = export_lake(&mut client, lake, &datasets, &options, &mut |p| show(&bar, p)).await.map_err(export_error)?;
     bar.finish_and_clear();
     Ok(exported)
 }
 
 /// A database goes by when its schema was made: unlike its address and its name, that stays with it.
-pub(super) async fn source(config: &Config) -> Result<String> {
-    let row = Store::connect(config.clone())
-        .await?
-        .client()
-        .await?
+pub(super) async fn source(client: &tokio_postgres::Client) -> Result<String> {
+    let row = client
         .query_one("-- export_source\nSELECT min(applied_at) FROM hitherto.schema_migration", &[])
         .await
         .map_err(|e| Error::database("reading hitherto.schema_migration", e))?;

@@ -211,8 +211,18 @@ async fn a_machine_without_node_is_told_what_to_install() {
 #[tokio::test]
 async fn completions_and_help_are_printed() {
     let folder = tempfile::tempdir().unwrap();
-    for args in [vec!["completions", "bash"], vec!["--help"], vec!["ingest", "--help"], vec!["--version"]] {
+    let commands = ["migrate", "doctor", "ingest", "export", "maintain", "order", "trail", "demo", "engine", "completions"];
+    for (args, told) in [
+        (vec!["completions", "bash"], &commands[..]),
+        (vec!["--help"], &commands[..]),
+        (vec!["ingest", "--help"], &["--rejects", "portfolio-snapshot", "Example:"][..]),
+        (vec!["--version"], &[env!("CARGO_PKG_VERSION")][..]),
+    ] {
         let output = run("", folder.path(), &args, None).await;
         assert!(code(&output) == 0 && output.stdout.len() > 10, "{args:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        for word in told {
+            assert!(text.contains(word), "{args:?} says nothing of {word}");
+        }
     }
 }

@@ -104,7 +104,7 @@ async fn play(args: &Args, config: &Config, database_is_named: bool, market: &Ma
     drop(client);
     let store = Store::connect(config.clone()).await?;
     // A database of the user's own may be exported again later; the embedded one is the demo's.
-    let source = if database_is_named { export::source(config).await? } else { "the demo".to_owned() };
+    let source = if database_is_named { export::source(&*store.client().await?).await? } else { "the demo".to_owned() };
     check_lake(&args.lake, &source).map_err(export::export_error)?;
     let options = Options { source: Some(source), ..Options::default() };
     let bars = market.mark();
@@ -132,7 +132,7 @@ async fn play(args: &Args, config: &Config, database_is_named: bool, market: &Ma
     store.maintain().await?;
     let page = Page::read(&store).await?;
     drop(store);
-    let lake = lake_export(config, &args.lake, &[], &options, output).await?;
+    let lake = lake_export(config, &args.lake, &[], options, output).await?;
     Ok(Document { bars: market.count, seconds: began.elapsed().as_secs_f64(), page, lake })
 }
 

@@ -158,9 +158,11 @@ impl Job {
             }
             self.summary.lines += 1;
             let parsed = parse::<R>(&line, &limits);
-            if !line.ended && parsed.is_err() {
+            if let Err(reason) = &parsed
+                && !line.ended
+            {
                 // Half a line, whose other half may come: it is no part of what was taken care of.
-                rejects.add(&line, &parsed.err().unwrap_or_default())?;
+                rejects.add(&line, reason)?;
                 break;
             }
             self.chain = link(&self.chain, line.bytes);

@@ -95,7 +95,7 @@ impl Rejects {
     /// Puts the lines refused so far on disk, behind those of earlier runs: before a batch is sent whose id
     /// says that they were taken care of. A run that ends early leaves them there for the next.
     pub(super) fn secure(&mut self) -> Result<()> {
-        if self.loose.is_empty() || self.path.exists() && !self.path.is_file() {
+        if self.loose.is_empty() || self.is_device() {
             return Ok(());
         }
         let append = || -> std::io::Result<()> {
@@ -143,15 +143,11 @@ impl Rejects {
                 self.write(&reject)?;
             }
         }
-        let regular = match fs::metadata(&self.path) {
-            Ok(m) => Some(m.is_file()),
-            Err(_) => None,
-        };
-        let result = match (self.draft.take(), regular) {
-            (None, Some(true)) => fs::remove_file(&self.path).map(|()| None),
-            (None, _) => Ok(None),
-            (Some(draft), regular) => draft.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|draft| {
-                if regular == Some(false) {
+        let result = match self.draft.take() {
+            None if self.path.is_file() => fs::remove_file(&self.path).map(|()| None),
+            None => Ok(None),
+            Some(draft) => draft.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|draft| {
+                if self.is_device() {
                     // A device or a pipe is written to, not replaced.
                     std::io::copy(&mut draft.reopen()?, &mut File::create(&self.path)?)?;
                 } else {
@@ -164,14 +160,20 @@ impl Rejects {
         result.map_err(|e| failed(&self.path, &e))
     }
 
+    /// `/dev/null` and the like.
+    fn is_device(&self) -> bool {
+        self.path.exists() && !self.path.is_file()
+    }
+
     fn write(&mut self, reject: &Reject) -> Result<()> {
+        let anywhere = self.is_device();
         let write = |draft: &mut Option<BufWriter<NamedTempFile>>| -> std::io::Result<()> {
             let draft = match draft {
                 Some(draft) => draft,
                 None => {
                     let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
                     // With /dev/null and the like, anywhere will do.
-                    let file = if self.path.exists() && !self.path.is_file() { NamedTempFile::new()? } else { readable_in(folder)? };
+                    let file = if anywhere { NamedTempFile::new()? } else { readable_in(folder)? };
                     draft.insert(BufWriter::new(file))
                 }
             };
