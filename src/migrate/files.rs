@@ -19,6 +19,7 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/019_portfolio_snapshot", sql: include_str!("../../sql/schema/019_portfolio_snapshot.sql") },
     File { name: "schema/020_aggregate", sql: include_str!("../../sql/schema/020_aggregate.sql") },
     File { name: "schema/021_retention_policy", sql: include_str!("../../sql/schema/021_retention_policy.sql") },
+    File { name: "schema/130_order_event_key", sql: include_str!("../../sql/schema/130_order_event_key.sql") },
 ];
 
 /// What only TimescaleDB has.
@@ -57,4 +58,5 @@ pub(super) const VIEWS: &[File] = &[
     File { name: "views/207_regime_timeline", sql: include_str!("../../sql/views/207_regime_timeline.sql") },
     File { name: "views/208_decision_trail", sql: include_str!("../../sql/views/208_decision_trail.sql") },
     File { name: "views/209_aggregate_freshness", sql: include_str!("../../sql/views/209_aggregate_freshness.sql") },
+    File { name: "views/210_order_anomaly", sql: include_str!("../../sql/views/210_order_anomaly.sql") },
 ];

@@ -1,6 +1,7 @@
 //! Puts a batch into the database: rows and ledger line in one transaction, once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use postgres_types::ToSql;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::batch::{Batch, Stored};
@@ -121,13 +123,13 @@ impl Sender {
         }
         let mut stored = Stored::default();
         let mut refused = Vec::new();
-        let tx = self.begin(lease, R::TABLE).await?;
+        let tx = self.begin::<R>(lease).await?;
         let digest = if halve {
             stored.rows = self.store_halves(&tx, batch, &module_id, &mut refused).await?;
             digest(batch, module_id)
         } else {
             let mut sha = Sha256::new();
-            stored.rows = self.store_rows(&tx, batch, &batch.rows, &module_id, &mut sha).await?;
+            stored.rows = self.store_rows(&tx, batch, 0..batch.rows.len(), &module_id, &mut sha, &mut refused).await?;
             sha.finalize().to_vec()
         };
         match self.finish(tx, batch, &mut stored, &refused, &digest).await {
@@ -139,7 +141,7 @@ impl Sender {
         }
     }
 
-    async fn begin<'a>(&self, lease: &'a mut Lease, table: &str) -> Result<Transaction<'a>> {
+    async fn begin<'a, R: Record>(&self, lease: &'a mut Lease) -> Result<Transaction<'a>> {
         let doing = "opening a transaction";
         // The fold needs to see what others committed while it waited, whatever the database's default.
         let builder = lease.client().build_transaction().isolation_level(IsolationLevel::ReadCommitted);
@@ -147,7 +149,11 @@ impl Sender {
         // The server gives up when this side does: an abandoned statement would keep its locks.
         let timeout = format!("SET LOCAL statement_timeout = {}", self.deadline.as_millis().clamp(1, i32::MAX as u128));
         tx.batch_execute(&timeout).await.map_err(|e| Error::database(doing, e))?;
-        if self.capabilities.engine == crate::Engine::Timescaledb && !sql::can_copy(table) {
+        if R::TABLE == OrderEvent::TABLE {
+            // Ids are claimed and orders folded for the batch as a whole, not by triggers row by row.
+            tx.batch_execute("SET LOCAL hitherto.set_based = 'on'").await.map_err(|e| Error::database(doing, e))?;
+        }
+        if self.capabilities.engine == crate::Engine::Timescaledb && !sql::can_copy(R::TABLE) {
             // A late replay looks its ids up in the columnstore; the default would stop it.
             tx.batch_execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
                 .await
@@ -202,16 +208,19 @@ impl Sender {
         Ok(ids)
     }
 
-    /// Stores rows of the batch and folds the orders they belong to; `sha` takes in their COPY body.
+    /// Stores rows of the batch and folds the orders they belong to; `sha` takes in their COPY body. Rows
+    /// whose id stands with other content are refused: the first stays.
     async fn store_rows<R: Record>(
         &self,
         tx: &Transaction<'_>,
         batch: &Batch<R>,
-        rows: &[R],
+        range: Range<usize>,
         module_id: &(impl Fn(&R) -> i64 + Sync),
         sha: &mut Sha256,
+        refused: &mut Vec<Refused>,
     ) -> Result<u64> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
+        let rows = &batch.rows[range.clone()];
         if self.capabilities.copy_in && sql::can_copy(R::TABLE) {
             let statement = tx.prepare_cached(&sql::copy::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
             let sink = tx.copy_in::<_, Bytes>(&statement).await.map_err(|e| Error::database(&doing(), e))?;
@@ -225,18 +234,30 @@ impl Sender {
         let statement = tx.prepare_cached(&sql::insert::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
         let (mut stored, id) = (0, batch_id(batch));
         CopyRows::pieces(rows, id, module_id).for_each(|piece| sha.update(piece));
-        for slice in rows.chunks(INSERT_ROWS) {
+        let mut orders = BTreeSet::new();
+        for (slice, first) in rows.chunks(INSERT_ROWS).zip((range.start..).step_by(INSERT_ROWS)) {
             let arrays = arrays(slice, module_id);
             let mut params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as &(dyn ToSql + Sync)).collect();
             if let Some(id) = &id {
                 params.push(id);
             }
-            stored += tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
+            let inserted = tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
+            stored += inserted;
+            if let Some(conflicts) = sql::conflicts::<R>()
+                && inserted < slice.len() as u64
+            {
+                let statement = tx.prepare_cached(&conflicts).await.map_err(|e| Error::database(&doing(), e))?;
+                let params = if sql::notes_conflicts(R::TABLE) { &params[..] } else { &params[..arrays.len()] };
+                for row in tx.query(&statement, params).await.map_err(|e| Error::database(&doing(), e))? {
+                    let (n, stands): (i64, String) = (row.get(0), row.get(1));
+                    refused.push(Refused::id_taken(first + n as usize - 1, &stands));
+                    orders.extend(row.get::<_, Option<String>>(2));
+                }
+            }
         }
-        if R::TABLE == OrderEvent::TABLE && stored > 0 {
-            let mut orders: Vec<&str> = rows.iter().filter_map(Record::order_id).collect();
-            orders.sort_unstable();
-            orders.dedup();
+        if R::TABLE == OrderEvent::TABLE && (stored > 0 || !orders.is_empty()) {
+            orders.extend(rows.iter().filter_map(Record::order_id).map(str::to_owned));
+            let orders: Vec<String> = orders.into_iter().collect();
             let statement = tx.prepare_cached(sql::ORDER_FOLD).await.map_err(|e| Error::database(&doing(), e))?;
             tx.query(&statement, &[&orders]).await.map_err(|e| Error::database(&doing(), e))?;
         }
@@ -249,7 +270,7 @@ impl Sender {
         tx: &Transaction<'_>,
         batch: &Batch<R>,
         module_id: &(impl Fn(&R) -> i64 + Sync),
-        refused: &mut Vec<(usize, Error)>,
+        refused: &mut Vec<Refused>,
     ) -> Result<u64> {
         let step = async |text: &'static str| tx.batch_execute(text).await.map_err(|e| Error::database("setting bad rows apart", e));
         let all = 0..batch.rows.len();
@@ -257,16 +278,17 @@ impl Sender {
         let mut stored = 0;
         while let Some(range) = ranges.pop() {
             step("SAVEPOINT part").await?;
-            let rows = &batch.rows[range.clone()];
-            match self.store_rows(tx, batch, rows, module_id, &mut Sha256::new()).await {
+            let mut taken = Vec::new();
+            match self.store_rows(tx, batch, range.clone(), module_id, &mut Sha256::new(), &mut taken).await {
                 Ok(rows) => {
+                    refused.append(&mut taken);
                     stored += rows;
                     step("RELEASE part").await?;
                 }
                 Err(error) if error.is_data() => {
                     step("ROLLBACK TO part; RELEASE part").await?;
                     if range.len() == 1 {
-                        refused.push((range.start, error));
+                        refused.push(Refused::by(range.start, &error));
                     } else {
                         let middle = range.start + range.len() / 2;
                         ranges.push(middle..range.end);
@@ -285,15 +307,14 @@ impl Sender {
         tx: Transaction<'_>,
         batch: &Batch<R>,
         stored: &mut Stored,
-        refused: &[(usize, Error)],
+        refused: &[Refused],
         digest: &[u8],
     ) -> Result<()> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
-        for (place, error) in refused {
+        for Refused { place, sqlstate, reason } in refused {
             let record = serde_json::to_string(&batch.rows[*place]).unwrap_or_default();
-            let (sqlstate, reason) = (error.sqlstate().unwrap_or_default(), error.to_string());
             tracing::warn!(batch = %batch.id, table = R::TABLE, sqlstate, reason, "row quarantined");
-            tx.execute(sql::QUARANTINE_INSERT, &[&batch.id, &batch.producer, &R::TABLE, &record, &sqlstate, &reason])
+            tx.execute(sql::QUARANTINE_INSERT, &[&batch.id, &batch.producer, &R::TABLE, &record, sqlstate, reason])
                 .await
                 .map_err(|e| Error::database(&doing(), e))?;
         }
@@ -305,6 +326,26 @@ impl Sender {
             .await
             .map_err(|e| Error::database(&doing(), e))?;
         tx.commit().await.map_err(|e| Error::database(&doing(), e))
+    }
+}
+
+/// A row that goes to quarantine.
+struct Refused {
+    /// Its place in the batch.
+    place: usize,
+    sqlstate: String,
+    reason: String,
+}
+
+impl Refused {
+    fn by(place: usize, error: &Error) -> Self {
+        Self { place, sqlstate: error.sqlstate().unwrap_or_default().to_owned(), reason: error.to_string() }
+    }
+
+    /// The id stands with other content.
+    fn id_taken(place: usize, stands: &str) -> Self {
+        let reason = format!("its id stands with other content, which stays: {stands}");
+        Self { place, sqlstate: SqlState::UNIQUE_VIOLATION.code().to_owned(), reason }
     }
 }
 

@@ -39,9 +39,8 @@ pub(super) fn copy<R: Record>() -> String {
 }
 
 pub(super) fn insert<R: Record>() -> String {
-    let arrays: Vec<String> = R::COLUMNS.iter().enumerate().map(|(i, c)| format!("${}::{}[]", i + 1, type_name(c.kind))).collect();
     let names: Vec<&str> = R::COLUMNS.iter().map(|c| c.name).collect();
-    let (table, columns, arrays, names) = (R::TABLE, columns::<R>(), arrays.join(", "), names.join(", "));
+    let (table, columns, arrays, names) = (R::TABLE, columns::<R>(), arrays::<R>(), names.join(", "));
     match again(table) {
         Again::Update => format!(
             "-- {table}_insert
@@ -50,9 +49,70 @@ pub(super) fn insert<R: Record>() -> String {
              ON CONFLICT (name) DO UPDATE SET version = excluded.version, status = excluded.status, config = excluded.config,
                  error_message = excluded.error_message, updated_at = clock_timestamp()"
         ),
+        Again::Nothing(_) if table == "order_event" => format!(
+            "-- order_event_insert
+             WITH incoming AS (
+                 SELECT DISTINCT ON (event_id COLLATE \"C\") {names} FROM unnest({arrays}) WITH ORDINALITY AS r ({names}, n) ORDER BY event_id COLLATE \"C\", n
+             ), claimed AS (
+                 INSERT INTO hitherto.order_event_key (event_id, event_at) SELECT event_id, event_at FROM incoming ORDER BY event_id COLLATE \"C\"
+                 ON CONFLICT DO NOTHING RETURNING event_id
+             )
+             INSERT INTO hitherto.order_event ({columns}) SELECT {names}, ${id}::uuid FROM incoming JOIN claimed USING (event_id) ON CONFLICT DO NOTHING",
+            id = R::COLUMNS.len() + 1
+        ),
         Again::Nothing(conflict) => format!("{} {conflict}", plain(table, &columns, &names, &arrays, R::COLUMNS.len())),
         Again::Unknown => plain(table, &columns, &names, &arrays, R::COLUMNS.len()),
     }
+}
+
+/// Whether the conflicts of a table are noted in one of its own, so that they are refused once.
+pub(super) fn notes_conflicts(table: &str) -> bool {
+    table == "order_event"
+}
+
+/// Finds, among rows that were not all inserted, those whose id stands with other content: their number,
+/// what stands, and the order to fold again, if any.
+pub(super) fn conflicts<R: Record>() -> Option<String> {
+    let (joined, own) = match R::TABLE {
+        "order_event" => ("JOIN hitherto.order_event_key k USING (event_id) JOIN hitherto.order_event e USING (event_id)", &[][..]),
+        "risk_evaluation" => ("JOIN hitherto.risk_evaluation e USING (evaluation_id, evaluated_at)", &[][..]),
+        "proposal" => ("JOIN hitherto.proposal e USING (proposal_id)", &[][..]),
+        // The others change as it is decided on.
+        "regime_state" => (
+            "JOIN hitherto.regime_state e USING (regime_id)",
+            &["regime", "confidence", "method", "classified_by", "reasoning", "context", "proposed_at", "decide_by"][..],
+        ),
+        _ => return None,
+    };
+    let arrays = arrays::<R>();
+    let names: Vec<&str> = R::COLUMNS.iter().map(|c| c.name).collect();
+    let compared = if own.is_empty() { &names[..] } else { own };
+    let of = |table: &str| compared.iter().map(|name| format!("{table}.{name}")).collect::<Vec<_>>().join(", ");
+    let (incoming, stored, names) = (of("r"), of("e"), names.join(", "));
+    let differing =
+        format!("FROM unnest({arrays}) WITH ORDINALITY AS r ({names}, n) {joined} WHERE ({stored}) IS DISTINCT FROM ({incoming})");
+    Some(if notes_conflicts(R::TABLE) {
+        format!(
+            "-- {table}_conflicts
+             WITH differing AS (
+                 SELECT r.n, e.event_id, e.order_id, (to_jsonb(e) - '{{recorded_at,batch_id}}'::text[])::text AS stands,
+                        sha256(convert_to((to_jsonb(r) - 'n')::text, 'UTF8')) AS digest
+                 {differing} AND e.event_at = k.event_at
+             ), noted AS (
+                 INSERT INTO hitherto.order_event_conflict (event_id, digest, order_id, batch_id)
+                 SELECT DISTINCT event_id, digest, order_id, ${id}::uuid FROM differing ON CONFLICT DO NOTHING RETURNING event_id, digest
+             )
+             SELECT DISTINCT ON (digest) n, stands, order_id FROM differing JOIN noted USING (event_id, digest) ORDER BY digest, n",
+            table = R::TABLE,
+            id = R::COLUMNS.len() + 1
+        )
+    } else {
+        format!("-- {}_conflicts\nSELECT r.n, (to_jsonb(e) - 'batch_id')::text, NULL::text {differing}", R::TABLE)
+    })
+}
+
+fn arrays<R: Record>() -> String {
+    R::COLUMNS.iter().enumerate().map(|(i, c)| format!("${}::{}[]", i + 1, type_name(c.kind))).collect::<Vec<_>>().join(", ")
 }
 
 fn plain(table: &str, columns: &str, names: &str, arrays: &str, count: usize) -> String {

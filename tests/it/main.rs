@@ -5,6 +5,7 @@ mod shell;
 
 mod aggregate;
 mod command;
+mod conflict;
 mod embedded;
 mod export;
 mod ingest;
