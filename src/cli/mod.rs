@@ -13,6 +13,7 @@ mod maintain;
 mod migrate;
 mod order;
 mod output;
+mod regime;
 mod trail;
 
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ enum Command {
     Order(order::Args),
     /// Show every step of a proposal, from signal to fill
     Trail(trail::Args),
+    /// The market's regime: show it, propose one, confirm or reject one
+    Regime(regime::Args),
     /// A whole trading day through the whole pipe
     Demo(demo::Args),
     /// Run the embedded engine in the foreground, to try SQL on it
@@ -131,6 +134,7 @@ async fn run(cli: Cli, output: Output) -> Result<Ending> {
         Command::Maintain(args) => maintain::run(args, database, output).await,
         Command::Order(args) => order::run(args, database, output).await,
         Command::Trail(args) => trail::run(args, database, output).await,
+        Command::Regime(args) => regime::run(args, database, output).await,
         Command::Demo(args) => demo::run(args, database, output).await,
         Command::Engine(args) => engine::run(args, output).await,
         Command::Completions(args) => completions::run(&args),

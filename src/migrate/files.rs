@@ -20,6 +20,7 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/020_aggregate", sql: include_str!("../../sql/schema/020_aggregate.sql") },
     File { name: "schema/021_retention_policy", sql: include_str!("../../sql/schema/021_retention_policy.sql") },
     File { name: "schema/130_order_event_key", sql: include_str!("../../sql/schema/130_order_event_key.sql") },
+    File { name: "schema/135_regime_event", sql: include_str!("../../sql/schema/135_regime_event.sql") },
 ];
 
 /// What only TimescaleDB has.
@@ -34,6 +35,7 @@ pub(super) const TIMESCALEDB: &[File] = &[
     File { name: "timescaledb/120_aggregate", sql: include_str!("../../sql/timescaledb/120_aggregate.sql") },
     File { name: "timescaledb/121_retention_policy", sql: include_str!("../../sql/timescaledb/121_retention_policy.sql") },
     File { name: "timescaledb/122_latency_percentile", sql: include_str!("../../sql/timescaledb/122_latency_percentile.sql") },
+    File { name: "timescaledb/136_regime_expire", sql: include_str!("../../sql/timescaledb/136_regime_expire.sql") },
 ];
 
 /// The same names on plain PostgreSQL.

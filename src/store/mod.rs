@@ -16,6 +16,7 @@ pub use module::{ModuleRow, ModuleStats};
 pub use order::{ExecutionReport, OrderEventRow};
 pub use portfolio::PortfolioRow;
 pub use proposal::TrailStep;
+pub use regime::{RegimeEvent, RegimeRule};
 pub use retention::{MIN_RETENTION_DAYS, Trimmed};
 
 use std::future::Future;

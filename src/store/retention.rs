@@ -123,11 +123,12 @@ impl Store {
         Ok(())
     }
 
-    /// Runs what is due: retention, and on TimescaleDB the columnstore.
+    /// Runs what is due: retention, on TimescaleDB the columnstore, and the expiry of proposed regimes.
     ///
     /// # Errors
     /// Whatever the database answers.
     pub async fn maintain(&self) -> Result<Vec<Trimmed>> {
+        self.regime_expire().await?;
         match self.capabilities().engine {
             Engine::Timescaledb => self.run_policies().await,
             Engine::Postgresql => self.delete_old_rows().await,
