@@ -20,7 +20,7 @@ pub mod writer;
 pub use config::{Config, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_ATTEMPTS, DEFAULT_POOL_SIZE, DEFAULT_STATEMENT_TIMEOUT};
 pub use engine::{Capabilities, Engine, MIN_SERVER_VERSION_NUM};
 pub use error::{Error, ErrorKind, Result};
-pub use store::Store;
+pub use store::{DatabaseManager, Store};
 pub use writer::{Writer, WriterConfig};
 
 /// The README's Rust is compiled like any other.

@@ -6,7 +6,8 @@ SELECT m.name, m.version, m.status,
        e.sum_ms / e.executions AS avg_execution_time_ms,
        e.last_execution,
        c.checked_at AS last_check, c.status AS last_status,
-       m.error_message
+       m.error_message,
+       hitherto.module_heard(m.module_id, 'infinity') AS last_heard_at
 FROM hitherto.module m
 LEFT JOIN (
     SELECT module_id, sum(executions) AS executions, sum(successes) AS successes, sum(sum_ms) AS sum_ms, max(last_started_at) AS last_execution
@@ -28,3 +29,4 @@ COMMENT ON COLUMN hitherto.module_stats.last_execution IS 'When the latest run b
 COMMENT ON COLUMN hitherto.module_stats.last_check IS 'Latest health check';
 COMMENT ON COLUMN hitherto.module_stats.last_status IS 'What it said';
 COMMENT ON COLUMN hitherto.module_stats.error_message IS 'Why its status is error';
+COMMENT ON COLUMN hitherto.module_stats.last_heard_at IS 'Its latest execution, health check, signal, proposal or risk evaluation';

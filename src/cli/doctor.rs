@@ -8,9 +8,10 @@ use super::output::{Output, table};
 use crate::engine::{Capabilities, Engine};
 use crate::error::{Error, Result};
 use crate::migrate::SchemaState;
-use crate::store::{Freshness, LedgerTotal, Store};
+use crate::store::{Freshness, LedgerTotal, LooseEnd, ModuleSilence, Store};
 
-/// Look for what is wrong: engine and versions, schema, policies, freshness of aggregates, ledger.
+/// Look for what is wrong: engine and versions, schema, policies, freshness of aggregates, ledger, silent
+/// modules, references that lead nowhere.
 /// Changes nothing. Exit code 1 when there is something that a person should look at.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {}
@@ -27,6 +28,8 @@ struct Report {
     hypertables: Vec<String>,
     /// How long raw rows are kept, by table; the others for ever.
     retention: Vec<String>,
+    silence: Vec<ModuleSilence>,
+    loose_ends: Vec<LooseEnd>,
     findings: Vec<String>,
 }
 
@@ -41,6 +44,8 @@ pub(super) async fn run(_: Args, database: &Database, output: Output) -> Result<
         ledger: Vec::new(),
         hypertables: Vec::new(),
         retention: Vec::new(),
+        silence: Vec::new(),
+        loose_ends: Vec::new(),
         findings: Vec::new(),
     };
     match report.schema.require_current() {
@@ -64,6 +69,17 @@ async fn look(store: &Store, report: &mut Report) -> Result<()> {
     }
     for total in report.ledger.iter().filter(|total| total.quarantined > 0) {
         report.findings.push(format!("{}: {} rows are in hitherto.quarantine", total.table_name, total.quarantined));
+    }
+    look_at_modules(store, report).await?;
+    report.loose_ends = store.loose_ends().await?;
+    for end in &report.loose_ends {
+        report.findings.push(format!(
+            "{}: {} of the last week name a {} that is not stored; the newest: {}",
+            end.table_name,
+            end.count,
+            end.names,
+            end.newest.join(", ")
+        ));
     }
     let client = store.client().await?;
     let doing = "looking at the database";
@@ -117,11 +133,44 @@ async fn look(store: &Store, report: &mut Report) -> Result<()> {
                 row.get::<_, &str>(1)
             ));
         }
+        let strayed = client
+            .query(
+                "-- doctor_columnstore_jobs
+                 SELECT p.table_name FROM hitherto.upkeep_policy p JOIN timescaledb_information.jobs j ON j.hypertable_name = p.table_name
+                 WHERE j.hypertable_schema = 'hitherto' AND j.proc_name = 'policy_compression'
+                   AND CASE WHEN j.scheduled THEN (j.config ->> 'compress_after')::interval END IS DISTINCT FROM p.columnstore_after ORDER BY 1",
+                &[],
+            )
+            .await
+            .map_err(|e| Error::database(doing, e))?;
+        for row in strayed {
+            report.findings.push(format!(
+                "{0}: its columnstore job says otherwise than hitherto.upkeep_policy; set it: hitherto retention set {0} --columnstore-after ...",
+                row.get::<_, &str>(0)
+            ));
+        }
         for table in ["module_execution", "health_check", "signal", "risk_evaluation", "order_event", "portfolio_snapshot"] {
             if !report.hypertables.iter().any(|h| h == table) {
                 report.findings.push(format!("{table} is not a hypertable"));
             }
         }
+    }
+    Ok(())
+}
+
+async fn look_at_modules(store: &Store, report: &mut Report) -> Result<()> {
+    report.silence = store.module_silence().await?;
+    let minutes = |seconds: Option<f64>| format!("{:.0} min", seconds.unwrap_or_default() / 60.0);
+    for m in report.silence.iter().filter(|m| m.silent) {
+        report.findings.push(format!(
+            "module {}: silent for {} while others spoke, where it usually speaks every {}; if that is meant, set its status to inactive or maintenance",
+            m.module,
+            minutes(m.silent_for_seconds),
+            minutes(m.usual_interval_seconds)
+        ));
+    }
+    if let Some(since) = store.silent_since().await? {
+        report.findings.push(format!("no module has written anything since {}", since.format("%Y-%m-%d %H:%M:%S UTC")));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod migrate;
 mod order;
 mod output;
 mod regime;
+mod retention;
 mod trail;
 
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ enum Command {
     Export(export::Args),
     /// Run what is due: refresh of aggregates, columnstore, retention
     Maintain(maintain::Args),
+    /// Show or set how each table is kept: retention, columnstore, refresh of aggregates
+    Retention(retention::Args),
     /// Show where an order stands, and its events
     Order(order::Args),
     /// Show every step of a proposal, from signal to fill
@@ -132,6 +135,7 @@ async fn run(cli: Cli, output: Output) -> Result<Ending> {
         Command::Ingest(args) => ingest::run(args, database, output).await,
         Command::Export(args) => export::run(args, database, output).await,
         Command::Maintain(args) => maintain::run(args, database, output).await,
+        Command::Retention(args) => retention::run(args, database, output).await,
         Command::Order(args) => order::run(args, database, output).await,
         Command::Trail(args) => trail::run(args, database, output).await,
         Command::Regime(args) => regime::run(args, database, output).await,

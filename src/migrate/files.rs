@@ -21,6 +21,8 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/021_retention_policy", sql: include_str!("../../sql/schema/021_retention_policy.sql") },
     File { name: "schema/130_order_event_key", sql: include_str!("../../sql/schema/130_order_event_key.sql") },
     File { name: "schema/135_regime_event", sql: include_str!("../../sql/schema/135_regime_event.sql") },
+    File { name: "schema/150_upkeep_policy", sql: include_str!("../../sql/schema/150_upkeep_policy.sql") },
+    File { name: "schema/152_module_heard", sql: include_str!("../../sql/schema/152_module_heard.sql") },
 ];
 
 /// What only TimescaleDB has.
@@ -36,6 +38,7 @@ pub(super) const TIMESCALEDB: &[File] = &[
     File { name: "timescaledb/121_retention_policy", sql: include_str!("../../sql/timescaledb/121_retention_policy.sql") },
     File { name: "timescaledb/122_latency_percentile", sql: include_str!("../../sql/timescaledb/122_latency_percentile.sql") },
     File { name: "timescaledb/136_regime_expire", sql: include_str!("../../sql/timescaledb/136_regime_expire.sql") },
+    File { name: "timescaledb/151_upkeep_policy", sql: include_str!("../../sql/timescaledb/151_upkeep_policy.sql") },
 ];
 
 /// The same names on plain PostgreSQL.
@@ -47,6 +50,7 @@ pub(super) const POSTGRESQL: &[File] = &[
     File { name: "postgresql/120_aggregate", sql: include_str!("../../sql/postgresql/120_aggregate.sql") },
     File { name: "postgresql/121_retention_policy", sql: include_str!("../../sql/postgresql/121_retention_policy.sql") },
     File { name: "postgresql/122_latency_percentile", sql: include_str!("../../sql/postgresql/122_latency_percentile.sql") },
+    File { name: "postgresql/151_retention", sql: include_str!("../../sql/postgresql/151_retention.sql") },
 ];
 
 /// What analysts read: replayed at every migrate.
@@ -61,4 +65,5 @@ pub(super) const VIEWS: &[File] = &[
     File { name: "views/208_decision_trail", sql: include_str!("../../sql/views/208_decision_trail.sql") },
     File { name: "views/209_aggregate_freshness", sql: include_str!("../../sql/views/209_aggregate_freshness.sql") },
     File { name: "views/210_order_anomaly", sql: include_str!("../../sql/views/210_order_anomaly.sql") },
+    File { name: "views/211_module_silence", sql: include_str!("../../sql/views/211_module_silence.sql") },
 ];

@@ -1,23 +1,32 @@
 //! What the platform asks and decides: one noun a file, SQL in place.
 
 mod aggregate;
+mod database_manager;
+mod health_check;
 mod ledger;
+mod loose_end;
 mod module;
 mod order;
 mod portfolio;
+mod preview;
 mod proposal;
 mod regime;
 mod retention;
 mod upkeep;
+mod upkeep_policy;
 
 pub use aggregate::{Freshness, Refreshed};
+pub use database_manager::{DatabaseManager, ModuleReport};
 pub use ledger::LedgerTotal;
-pub use module::{ModuleRow, ModuleStats};
+pub use loose_end::LooseEnd;
+pub use module::{ModuleRow, ModuleSilence, ModuleStats};
 pub use order::{ExecutionReport, OrderEventRow};
 pub use portfolio::PortfolioRow;
+pub use preview::Due;
 pub use proposal::TrailStep;
 pub use regime::{RegimeEvent, RegimeRule};
-pub use retention::{MIN_RETENTION_DAYS, Trimmed};
+pub use retention::Trimmed;
+pub use upkeep_policy::{MIN_RETENTION_DAYS, UpkeepChange, UpkeepPolicy};
 
 use std::future::Future;
 use std::pin::Pin;

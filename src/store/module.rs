@@ -51,6 +51,25 @@ pub struct ModuleStats {
     pub last_status: Option<String>,
     /// Why its status is error.
     pub error_message: Option<String>,
+    /// Latest record of any kind.
+    pub last_heard_at: Option<DateTime<Utc>>,
+}
+
+/// A row of `hitherto.module_silence`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModuleSilence {
+    /// Module.
+    pub module: String,
+    /// `active`, `inactive`, `error` or `maintenance`.
+    pub status: String,
+    /// Latest record of any kind.
+    pub last_heard_at: Option<DateTime<Utc>>,
+    /// What nine in ten of its gaps do not exceed, seconds; `None` for one that said too little.
+    pub usual_interval_seconds: Option<f64>,
+    /// From its latest word to the latest word of any module, seconds.
+    pub silent_for_seconds: Option<f64>,
+    /// Whether that is too long.
+    pub silent: bool,
 }
 
 fn module_row(row: &Row) -> ModuleRow {
@@ -135,15 +154,27 @@ impl Store {
     /// # Errors
     /// Whatever the database answers.
     pub async fn module_stats(&self) -> Result<Vec<ModuleStats>> {
+        self.stats(None).await
+    }
+
+    /// How one module has done so far; `None` for one that is not registered.
+    ///
+    /// # Errors
+    /// Whatever the database answers.
+    pub async fn module_stats_of(&self, name: &str) -> Result<Option<ModuleStats>> {
+        Ok(self.stats(Some(name)).await?.pop())
+    }
+
+    async fn stats(&self, name: Option<&str>) -> Result<Vec<ModuleStats>> {
         let rows = self
             .client()
             .await?
             .query(
                 "-- module_stats
                  SELECT name, version, status, execution_count, success_rate, avg_execution_time_ms,
-                        last_execution, last_check, last_status, error_message
-                 FROM hitherto.module_stats ORDER BY name",
-                &[],
+                        last_execution, last_check, last_status, error_message, last_heard_at
+                 FROM hitherto.module_stats WHERE $1::text IS NULL OR name = $1 ORDER BY name",
+                &[&name],
             )
             .await
             .map_err(|e| Error::database("reading hitherto.module_stats", e))?;
@@ -160,8 +191,64 @@ impl Store {
                 last_check: row.get(7),
                 last_status: row.get(8),
                 error_message: row.get(9),
+                last_heard_at: row.get(10),
             })
             .collect())
+    }
+
+    /// Which modules have fallen silent, by name.
+    ///
+    /// # Errors
+    /// Whatever the database answers.
+    pub async fn module_silence(&self) -> Result<Vec<ModuleSilence>> {
+        let rows = self
+            .client()
+            .await?
+            .query(
+                "-- module_silence
+                 SELECT module, status, last_heard_at, extract(epoch FROM usual_interval)::float8, extract(epoch FROM silent_for)::float8, silent
+                 FROM hitherto.module_silence ORDER BY module",
+                &[],
+            )
+            .await
+            .map_err(|e| Error::database("reading hitherto.module_silence", e))?;
+        Ok(rows
+            .iter()
+            .map(|row| ModuleSilence {
+                module: row.get(0),
+                status: row.get(1),
+                last_heard_at: row.get(2),
+                usual_interval_seconds: row.get(3),
+                silent_for_seconds: row.get(4),
+                silent: row.get(5),
+            })
+            .collect())
+    }
+
+    /// Since when no module has said anything, if that is longer ago than its most talkative module lets
+    /// expect. `None` for a store that was not written to as things happened (it holds loaded history), and
+    /// for one that has been at rest for more than a week.
+    ///
+    /// # Errors
+    /// Whatever the database answers.
+    pub async fn silent_since(&self) -> Result<Option<DateTime<Utc>>> {
+        let row = self
+            .client()
+            .await?
+            .query_opt(
+                "-- silent_since
+                 SELECT s.last_heard_at FROM (SELECT max(last_heard_at) AS last_heard_at, min(usual_interval) AS usual_interval
+                                              FROM hitherto.module_silence WHERE status NOT IN ('inactive', 'maintenance')) s
+                 WHERE now() - s.last_heard_at > s.usual_interval * hitherto.silent_after() AND now() - s.last_heard_at < INTERVAL '7 days'
+                   -- What was written as it happened reached the ledger within minutes.
+                   AND EXISTS (SELECT FROM hitherto.ingest_batch b WHERE b.max_time = s.last_heard_at
+                               AND b.table_name IN ('module_execution', 'health_check', 'signal', 'proposal', 'risk_evaluation')
+                               AND b.committed_at - b.max_time < INTERVAL '10 minutes')",
+                &[],
+            )
+            .await
+            .map_err(|e| Error::database("looking for silence", e))?;
+        Ok(row.map(|row| row.get(0)))
     }
 }
 

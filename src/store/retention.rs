@@ -1,12 +1,14 @@
 //! Old raw rows go; columnstore comes.
 
-use chrono::Duration;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::Store;
 use super::upkeep::{done, when_free};
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// What retention or the columnstore did to one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,110 +21,16 @@ pub struct Trimmed {
     pub count: i64,
 }
 
-/// The shortest time that raw rows can be kept for, days.
-pub const MIN_RETENTION_DAYS: i64 = 8;
+/// How long a transaction that deletes rows is to take: whoever waits for it waits no longer.
+const DELETE_TARGET: Duration = Duration::from_millis(200);
 
-/// Rows deleted in one transaction on plain PostgreSQL: small enough that no lock is held for long.
-const DELETE_ROWS: i64 = 10_000;
+/// Rows deleted in one transaction: from the first guess on, what takes [`DELETE_TARGET`].
+const DELETE_ROWS: std::ops::RangeInclusive<i64> = 1..=100_000;
+const DELETE_ROWS_FIRST: i64 = 2_000;
 
-macro_rules! delete {
-    ($table:literal, $time:literal, $returning:literal) => {
-        concat!(
-            "-- retention_delete\nWITH gone AS (DELETE FROM hitherto.",
-            $table,
-            " WHERE ctid = ANY (ARRAY(SELECT ctid FROM hitherto.",
-            $table,
-            " WHERE ",
-            $time,
-            // The horizon never comes back down; the policy may have been loosened since.
-            " < (SELECT least(h.dropped_before, now() - p.drop_after) FROM hitherto.retention_policy p
-                 JOIN hitherto.retention_horizon h USING (table_name) WHERE p.table_name = $1) LIMIT $2)) RETURNING ",
-            $returning,
-            ")"
-        )
-    };
-    ($table:literal, $time:literal) => {
-        concat!(delete!($table, $time, "1"), " SELECT count(*) FROM gone")
-    };
-}
-
-/// An order whose events go keeps its report as it is.
-const ORDER_EVENT_DELETE: &str = concat!(
-    delete!("order_event", "event_at", "order_id"),
-    ", noted AS (UPDATE hitherto.execution_report SET events_dropped = true
-                 WHERE NOT events_dropped AND order_id IN (SELECT order_id FROM gone))
-     SELECT count(*) FROM gone"
-);
-
-macro_rules! horizon {
-    ($table:literal, $time:literal) => {
-        concat!(
-            "-- retention_horizon\nINSERT INTO hitherto.retention_horizon AS h (table_name, dropped_before)
-             SELECT table_name, now() - drop_after FROM hitherto.retention_policy
-             WHERE table_name = '",
-            $table,
-            "' AND EXISTS (SELECT FROM hitherto.",
-            $table,
-            " WHERE ",
-            $time,
-            " < now() - drop_after)
-             ON CONFLICT (table_name) DO UPDATE SET dropped_before = greatest(h.dropped_before, excluded.dropped_before)"
-        )
-    };
-}
-
-macro_rules! retained {
-    ($table:literal, $time:literal) => {
-        Retained { table: $table, horizon: horizon!($table, $time), delete: delete!($table, $time) }
-    };
-}
-
-/// A table that can have a retention policy.
-struct Retained {
-    table: &'static str,
-    /// Notes what will be dropped, if anything will.
-    horizon: &'static str,
-    /// Drops a slice of it.
-    delete: &'static str,
-}
-
-const RETAINED: [Retained; 6] = [
-    retained!("module_execution", "started_at"),
-    retained!("health_check", "checked_at"),
-    retained!("signal", "emitted_at"),
-    retained!("risk_evaluation", "evaluated_at"),
-    Retained { table: "order_event", horizon: horizon!("order_event", "event_at"), delete: ORDER_EVENT_DELETE },
-    retained!("portfolio_snapshot", "taken_at"),
-];
+const TABLES: &str = "-- upkeep_tables\nSELECT table_name FROM hitherto.upkeep_policy ORDER BY table_name";
 
 impl Store {
-    /// Keeps a table's raw rows for `drop_after` from now on; `None` keeps them for ever.
-    ///
-    /// # Errors
-    /// `Config` for a table that can't have a policy, or an age under [`MIN_RETENTION_DAYS`].
-    pub async fn retention_set(&self, table_name: &str, drop_after: Option<Duration>) -> Result<()> {
-        if !RETAINED.iter().any(|r| r.table == table_name) {
-            let known: Vec<&str> = RETAINED.iter().map(|r| r.table).collect();
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("table '{table_name}' can't have a retention policy; these can: {}", known.join(", ")),
-            ));
-        }
-        if drop_after.is_some_and(|age| age < Duration::days(MIN_RETENTION_DAYS)) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("raw rows are kept for {MIN_RETENTION_DAYS} days at least: aggregates are refreshed from the last week's"),
-            ));
-        }
-        let seconds = drop_after.map(|age| age.num_seconds() as f64);
-        self.client()
-            .await?
-            .execute("-- retention_set\nSELECT hitherto.retention_set($1, $2::float8 * INTERVAL '1 second')", &[&table_name, &seconds])
-            .await
-            .map_err(|e| Error::database("setting a retention policy", e))?;
-        Ok(())
-    }
-
     /// Runs what is due: retention, on TimescaleDB the columnstore, and the expiry of proposed regimes.
     ///
     /// # Errors
@@ -135,29 +43,41 @@ impl Store {
         }
     }
 
+    /// Day by day, oldest first: what the aggregates say of it is kept, then its rows go.
     async fn delete_old_rows(&self) -> Result<Vec<Trimmed>> {
         let doing = "deleting old rows";
-        let client = self.client().await?;
+        let mut lease = self.upkeep().await?;
+        let client = lease.client();
         let mut trimmed = Vec::new();
-        for Retained { table, horizon, delete } in RETAINED {
-            // Committed before the first row goes: whoever counts rows knows from where on they are whole.
-            if client.execute(horizon, &[]).await.map_err(|e| Error::database(doing, e))? == 0 {
-                continue;
-            }
-            let statement = client.prepare_cached(delete).await.map_err(|e| Error::database(doing, e))?;
+        let mut at_most = DELETE_ROWS_FIRST;
+        for table in tables(client).await? {
+            let days = client
+                .query("-- retention_due\nSELECT range_start FROM hitherto.retention_due($1)", &[&table])
+                .await
+                .map_err(|e| Error::database(doing, e))?;
             let mut count = 0;
-            loop {
-                let row = client.query_one(&statement, &[&table, &DELETE_ROWS]).await.map_err(|e| Error::database(doing, e))?;
-                let deleted: i64 = row.get(0);
-                count += deleted;
-                if deleted == 0 {
-                    break;
+            for day in days {
+                let day: DateTime<Utc> = day.get(0);
+                let keep = async || {
+                    client
+                        .execute("-- retention_keep\nSELECT hitherto.retention_keep($1, $2)", &[&table, &day])
+                        .await
+                        .map_err(|e| Error::database(doing, e))
+                };
+                when_free(keep).await?;
+                client
+                    .batch_execute("SET statement_timeout = '1s'; SET lock_timeout = '500ms'")
+                    .await
+                    .map_err(|e| Error::database(doing, e))?;
+                // By the hour, so that a transaction does not look through all of a day that is gone already.
+                for hour in 0..24 {
+                    count += delete_hour(client, &table, day + TimeDelta::hours(hour), &mut at_most).await?;
                 }
+                client.batch_execute("SET statement_timeout = 0; RESET lock_timeout").await.map_err(|e| Error::database(doing, e))?;
             }
-            if count > 0 {
-                trimmed.push(Trimmed { policy: "retention".to_owned(), table_name: table.to_owned(), count });
-            }
+            note(&mut trimmed, "retention", &table, count);
         }
+        done(lease).await?;
         Ok(trimmed)
     }
 
@@ -166,12 +86,12 @@ impl Store {
         let mut lease = self.upkeep().await?;
         let client = lease.client();
         let mut trimmed = Vec::new();
-        for Retained { table, .. } in RETAINED {
-            let before = chunks(client, table, true).await?;
+        for table in tables(client).await? {
+            let before = chunks(client, &table, true).await?;
             let apply =
                 async || client.execute("CALL hitherto.retention_apply($1)", &[&table]).await.map_err(|e| Error::database(doing, e));
             when_free(apply).await?;
-            note(&mut trimmed, "retention", table, before - chunks(client, table, true).await?);
+            note(&mut trimmed, "retention", &table, before - chunks(client, &table, true).await?);
         }
         let jobs = client
             .query(
@@ -194,6 +114,46 @@ impl Store {
     }
 }
 
+async fn tables(client: &tokio_postgres::Client) -> Result<Vec<String>> {
+    let rows = client.query(TABLES, &[]).await.map_err(|e| Error::database("reading hitherto.upkeep_policy", e))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Deletes an hour's rows in transactions that are as large as [`DELETE_TARGET`] allows.
+async fn delete_hour(client: &tokio_postgres::Client, table: &str, from: DateTime<Utc>, at_most: &mut i64) -> Result<i64> {
+    let until = from + TimeDelta::hours(1);
+    let mut count = 0;
+    loop {
+        let (began, asked) = (Instant::now(), *at_most);
+        let delete = async || {
+            client
+                .query_one("-- retention_delete\nSELECT hitherto.retention_delete($1, $2, $3, $4)", &[&table, &from, &until, &asked])
+                .await
+                .map_err(|e| Error::database("deleting old rows", e))
+        };
+        let deleted: i64 = match when_free(delete).await {
+            Ok(row) => row.get(0),
+            // The server stopped it: it was more than a second's work.
+            Err(e) if e.sqlstate() == Some("57014") && asked > *DELETE_ROWS.start() => {
+                *at_most = (asked / 8).max(*DELETE_ROWS.start());
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        count += deleted;
+        if deleted < asked {
+            return Ok(count);
+        }
+        *at_most = next_size(asked, began.elapsed());
+    }
+}
+
+/// At most twice as many as the last time.
+fn next_size(rows: i64, took: Duration) -> i64 {
+    let factor = (DELETE_TARGET.as_secs_f64() / took.as_secs_f64().max(0.001)).min(2.0);
+    ((rows as f64 * factor) as i64).clamp(*DELETE_ROWS.start(), *DELETE_ROWS.end())
+}
+
 fn note(trimmed: &mut Vec<Trimmed>, policy: &str, table_name: &str, count: i64) {
     if count > 0 {
         trimmed.push(Trimmed { policy: policy.to_owned(), table_name: table_name.to_owned(), count });
@@ -212,4 +172,17 @@ async fn chunks(client: &tokio_postgres::Client, table_name: &str, all: bool) ->
         .await
         .map_err(|e| Error::database("counting chunks", e))?;
     Ok(row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transactions_grow_while_they_are_quick_and_shrink_when_they_are_slow() {
+        assert_eq!(next_size(1_000, Duration::from_millis(10)), 2_000);
+        assert_eq!(next_size(1_000, Duration::from_millis(400)), 500);
+        assert_eq!(next_size(100_000, Duration::ZERO), 100_000);
+        assert_eq!(next_size(1, Duration::from_secs(60)), 1);
+    }
 }

@@ -33,6 +33,13 @@ async fn wrong_use_is_told_with_the_documented_exit_code() {
         (vec!["export", "--lake", "l", "--from", "2026-02-01", "--to", "2026-01-01"], 2, "must lie before"),
         (vec!["export", "--lake", "l", "--from", "yesterday"], 2, "write 2026-01-31"),
         (vec!["order", "nothing"], 1, "there is no order 'nothing'"),
+        (vec!["retention", "set", "orders", "--keep", "30d"], 2, "these can: health_check,"),
+        (vec!["retention", "set", "health-check-day", "--keep", "30d"], 2, "name health_check instead"),
+        (vec!["retention", "set", "health-check", "--keep", "7d"], 2, "8 days at least, or for ever"),
+        (vec!["retention", "set", "health-check", "--keep", "30"], 2, "write a number with a unit, as in 30d"),
+        (vec!["retention", "set", "order-event", "--keep", "20d"], 2, "--columnstore-after never"),
+        (vec!["retention", "set", "health-check"], 2, "--keep <AGE>"),
+        (vec!["retention", "show", "orders"], 2, "these have: health_check,"),
         (vec!["frobnicate"], 2, "unrecognized subcommand"),
     ] {
         let output = shell.run(&args).await;
@@ -211,7 +218,7 @@ async fn a_machine_without_node_is_told_what_to_install() {
 #[tokio::test]
 async fn completions_and_help_are_printed() {
     let folder = tempfile::tempdir().unwrap();
-    let commands = ["migrate", "doctor", "ingest", "export", "maintain", "order", "trail", "demo", "engine", "completions"];
+    let commands = ["migrate", "doctor", "ingest", "export", "maintain", "retention", "order", "trail", "demo", "engine", "completions"];
     for (args, told) in [
         (vec!["completions", "bash"], &commands[..]),
         (vec!["--help"], &commands[..]),
@@ -225,4 +232,32 @@ async fn completions_and_help_are_printed() {
             assert!(text.contains(word), "{args:?} says nothing of {word}");
         }
     }
+}
+
+#[tokio::test]
+async fn retention_is_set_shown_and_tried_out_by_command() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    let line = |days: i64| {
+        let at = chrono::Utc::now() - chrono::TimeDelta::days(days);
+        serde_json::json!({"module": "m", "checked_at": at.format("%Y-%m-%dT%H:%M:%SZ").to_string(), "status": "healthy", "error_count": days}).to_string()
+    };
+    let path = shell.write("c.ndjson", [1, 20, 40].map(line).join("\n"));
+    assert_eq!(code(&shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await), 0);
+    let set = shell.run(&["retention", "set", "health-check", "--keep", "30d", "--columnstore-after", "3d", "--refresh-every", "5m"]).await;
+    assert_eq!(code(&set), 0, "{}", words(&set));
+    let shown = String::from_utf8(shell.run(&["retention", "show"]).await.stdout).unwrap();
+    let of = |table: &str| shown.lines().find(|l| l.contains(table)).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(of("health_check"), ["health_check", "30d", "3d", "5m"], "{shown}");
+    assert_eq!(of("order_event"), ["order_event", "ever", "30d", "no", "aggregates"], "{shown}");
+    let due = document(&shell.run(&["maintain", "--dry-run", "--json"]).await);
+    assert_eq!((due["due"].as_array().unwrap().len(), &due["due"][0]["rows"]), (1, &serde_json::json!(1)), "{due}");
+    let told = String::from_utf8(shell.run(&["maintain", "--dry-run"]).await.stdout).unwrap();
+    assert!(told.contains("health_check") && told.contains("1 rows would be deleted"), "{told}");
+    assert_eq!(count(&db, crate::shell::CHECKS).await, 3, "nothing was changed");
+    assert_eq!(code(&shell.run(&["maintain"]).await), 0);
+    assert_eq!(count(&db, crate::shell::CHECKS).await, 2);
+    assert_eq!(code(&shell.run(&["retention", "set", "health_check", "--keep", "forever"]).await), 0);
+    let one = document(&shell.run(&["retention", "show", "health-check", "--json"]).await);
+    assert!(one[0]["drop_after_seconds"].is_null() && one[0]["dropped_before"].is_string(), "{one}");
 }
