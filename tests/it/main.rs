@@ -1,5 +1,6 @@
 //! Everything that needs a database, on real engines.
 
+mod decisions;
 mod harness;
 mod shell;
 
@@ -14,4 +15,5 @@ mod order;
 mod regime;
 mod retention;
 mod store;
+mod trail;
 mod writer;
