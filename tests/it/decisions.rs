@@ -5,7 +5,9 @@ pub(crate) fn fill(events: u32) -> String {
     FILL.replace("$n", &events.to_string())
 }
 
+/// Set-based, as a writer's batches are: row by row, each event would be claimed and folded on its own.
 const FILL: &str = "
+    SET hitherto.set_based = 'on';
     SELECT hitherto.module_ensure(ARRAY['technical', 'overseer', 'risk']);
     INSERT INTO hitherto.signal (emitted_at, module_id, signal_id, kind, batch_id)
     SELECT now() - INTERVAL '40 days' * (1 - n * 2.0 / $n), 1, 'signal-' || n, 'trend', gen_random_uuid() FROM generate_series(0, $n / 2 - 1) n;
@@ -21,6 +23,7 @@ const FILL: &str = "
     FROM generate_series(0, $n - 1) n;
     INSERT INTO hitherto.execution_report (order_id, proposal_id, status, event_count, first_event_at, last_event_at)
     SELECT order_id, min(proposal_id), 'cancelled', count(*), min(event_at), max(event_at) FROM hitherto.order_event GROUP BY order_id;
+    RESET hitherto.set_based;
     ANALYZE";
 /// Puts what is older into the columnstore, as its policies would.
 pub(crate) const COMPRESS: &str = "
