@@ -112,7 +112,22 @@ async fn the_demo_goes_through_the_whole_pipe_on_every_engine() {
         let proposal = document(&output)["page"]["proposal_id"].as_str().unwrap().to_owned();
         assert_eq!(code(&shell.run(&["trail", &proposal]).await), 0, "{}", db.name);
         every_trail_is_complete(&db.store, db.name).await;
-        assert_eq!(code(&shell.run(&["doctor"]).await), 0, "{}", words(&shell.run(&["doctor"]).await));
+        let doctor = shell.run(&["doctor", "--json"]).await;
+        let findings = document(&doctor)["findings"].clone();
+        assert_eq!((code(&doctor), findings), (1, serde_json::json!(["order_event: 1 rows are in hitherto.quarantine"])), "{}", db.name);
+        let page = document(&output)["page"].clone();
+        let anomalies: Vec<&str> = page["anomalies"].as_array().unwrap().iter().map(|a| a["anomaly"].as_str().unwrap()).collect();
+        assert_eq!(anomalies, ["event_id_conflict", "overfill", "void_of_unknown_fill"], "{}", db.name);
+        assert_eq!((&page["quarantined"], &page["rows"]), (&1.into(), &document(&embedded)["page"]["rows"]), "{}", db.name);
+        // Nobody but a person puts a crisis in force, and the first who does has decided.
+        assert_eq!(page["pending"][0]["regime"], "crisis", "{}", db.name);
+        assert_ne!(page["regime"]["regime"], "crisis", "{}", db.name);
+        for name in ["ann", "bob"] {
+            let confirmed = shell.run(&["demo", "--lake", "lake", "--confirm-regime", name, "--json"]).await;
+            let page = &document(&confirmed)["page"];
+            assert_eq!((&page["regime"]["regime"], &page["regime"]["decided_by"]), (&"crisis".into(), &"ann".into()), "{}", db.name);
+            assert_eq!((code(&confirmed), page["pending"].as_array().unwrap().len()), (0, 0), "{}", db.name);
+        }
         assert_eq!(code(&shell.run(&["maintain"]).await), 0);
         // Neither lake takes the other's place.
         assert_eq!(code(&shell.run(&["export", "--lake", "lake", "--from", "2026-01-01"]).await), 0, "the same database");
