@@ -28,9 +28,9 @@ test: ## Everything: both engines, the command, the notebooks
 	rm -rf target/test-lake && env -u DATABASE_URL -u PGHOST -u PGDATABASE target/debug/hitherto demo --lake target/test-lake > target/test-demo.txt
 	.venv/bin/python notebooks/check.py target/test-lake target/notebooks
 
-bench: ## Writer, export and the orders' fold against the raw limit, on a private server
+bench: ## Writer, export and the orders' fold against the raw limit, a trail among 10,000,000 order events
 	@scripts/setup.sh test
-	cargo bench --bench pipe --bench order
+	cargo bench --bench pipe --bench order --bench trail
 
 lint: ## Format, clippy, documentation, licences
 	cargo fmt --all --check

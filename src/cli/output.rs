@@ -73,7 +73,8 @@ pub(super) fn write_stdout(bytes: &[u8]) -> Result<()> {
 /// A table for people: columns as wide as they need, numbers to the right.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).chain([head[at].chars().count()]).max().unwrap_or(0);
-    let number = |at: usize| rows.iter().all(|row| row[at].starts_with(|c: char| c.is_ascii_digit() || c == '-') || row[at].is_empty());
+    let number =
+        |at: usize| rows.iter().all(|row| row[at].starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') || row[at].is_empty());
     let mut text = String::new();
     let mut line = |cells: Vec<&str>| {
         let cells: Vec<String> = cells

@@ -1,9 +1,12 @@
 //! The command, as a user types it.
 
+use hitherto::cli::embedded::Embedded;
+use hitherto::{Config, Store};
 use tokio::process::Command;
 
 use crate::harness;
 use crate::shell::{Shell, check, code, count, document, run, words};
+use crate::trail::every_trail_is_complete;
 
 #[tokio::test]
 async fn wrong_use_is_told_with_the_documented_exit_code() {
@@ -94,6 +97,11 @@ async fn the_demo_goes_through_the_whole_pipe_on_every_engine() {
     let again = run("", folder.path(), &["demo", "--lake", "lake-e", "--data", "kept", "--json"], None).await;
     assert_eq!(code(&again), 0, "{}", words(&again));
     assert_eq!(document(&again)["page"], document(&embedded)["page"], "a second run shows the same and adds nothing");
+    let engine = Embedded::start(Some(&folder.path().join("kept"))).await.unwrap();
+    let store = Store::connect(Config::from_url(&engine.url()).unwrap()).await.unwrap();
+    every_trail_is_complete(&store, "embedded").await;
+    drop(store);
+    engine.stop().await.unwrap();
     let other = run("", folder.path(), &["demo", "--lake", "lake-e", "--data", "kept", "--seed", "7"], None).await;
     assert!(code(&other) == 4 && words(&other).contains("the demo of other bars"), "{}", words(&other));
     let mut dbs = vec![harness::native().await];
@@ -109,12 +117,24 @@ async fn the_demo_goes_through_the_whole_pipe_on_every_engine() {
         let rows: Vec<i64> = document(&output)["lake"].as_array().unwrap().iter().map(|d| d["rows"].as_i64().unwrap()).collect();
         assert!(rows.len() == 10 && rows.iter().all(|n| *n > 0), "{}: {rows:?}", db.name);
         let proposal = document(&output)["page"]["proposal_id"].as_str().unwrap().to_owned();
-        let trail = shell.run(&["trail", &proposal, "--json"]).await;
-        let steps: Vec<String> = document(&trail).as_array().unwrap().iter().map(|s| s["step"].as_str().unwrap().to_owned()).collect();
-        for step in ["signal", "proposed", "risk", "order", "fill"] {
-            assert!(steps.iter().any(|s| s == step), "{}: {steps:?}", db.name);
+        assert_eq!(code(&shell.run(&["trail", &proposal]).await), 0, "{}", db.name);
+        every_trail_is_complete(&db.store, db.name).await;
+        let doctor = shell.run(&["doctor", "--json"]).await;
+        let findings = document(&doctor)["findings"].clone();
+        assert_eq!((code(&doctor), findings), (1, serde_json::json!(["order_event: 1 rows are in hitherto.quarantine"])), "{}", db.name);
+        let page = document(&output)["page"].clone();
+        let anomalies: Vec<&str> = page["anomalies"].as_array().unwrap().iter().map(|a| a["anomaly"].as_str().unwrap()).collect();
+        assert_eq!(anomalies, ["event_id_conflict", "overfill", "void_of_unknown_fill"], "{}", db.name);
+        assert_eq!((&page["quarantined"], &page["rows"]), (&1.into(), &document(&embedded)["page"]["rows"]), "{}", db.name);
+        // Nobody but a person puts a crisis in force, and the first who does has decided.
+        assert_eq!(page["pending"][0]["regime"], "crisis", "{}", db.name);
+        assert_ne!(page["regime"]["regime"], "crisis", "{}", db.name);
+        for name in ["ann", "bob"] {
+            let confirmed = shell.run(&["demo", "--lake", "lake", "--confirm-regime", name, "--json"]).await;
+            let page = &document(&confirmed)["page"];
+            assert_eq!((&page["regime"]["regime"], &page["regime"]["decided_by"]), (&"crisis".into(), &"ann".into()), "{}", db.name);
+            assert_eq!((code(&confirmed), page["pending"].as_array().unwrap().len()), (0, 0), "{}", db.name);
         }
-        assert_eq!(code(&shell.run(&["doctor"]).await), 0, "{}", words(&shell.run(&["doctor"]).await));
         assert_eq!(code(&shell.run(&["maintain"]).await), 0);
         // Neither lake takes the other's place.
         assert_eq!(code(&shell.run(&["export", "--lake", "lake", "--from", "2026-01-01"]).await), 0, "the same database");

@@ -1,5 +1,6 @@
 //! Everything that needs a database, on real engines.
 
+mod decisions;
 mod harness;
 mod shell;
 
@@ -16,4 +17,5 @@ mod regime;
 mod retention;
 mod silence;
 mod store;
+mod trail;
 mod writer;

@@ -4,6 +4,7 @@ mod bars;
 mod broker;
 mod page;
 mod platform;
+mod provoked;
 mod statistics;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use platform::{MARKED, PRODUCER, Platform};
 
 /// Where the lake goes unless told otherwise.
 const DEFAULT_LAKE: &str = "lake";
+const DEFAULT_SEED: u64 = 1;
 
 /// A whole trading day through the whole pipe.
 ///
@@ -47,8 +49,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Seed of the bars that are made
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = DEFAULT_SEED)]
     seed: u64,
+    /// Confirm the crisis that the demo proposes, in this person's name
+    #[arg(long, value_name = "NAME")]
+    confirm_regime: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -84,7 +89,7 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
     }
     let document = document?;
     let keep = args.data.as_ref().map(|d| d.display().to_string());
-    output.print(&document, |d| text(d, &args.lake, keep.as_deref(), database))?;
+    output.print(&document, |d| text(d, &args, keep.as_deref(), database))?;
     Ok(Ending::Done)
 }
 
@@ -124,6 +129,12 @@ async fn play(args: &Args, config: &Config, database_is_named: bool, market: &Ma
     } else {
         tracing::info!("this database holds the demo of these bars already: showing it again");
     }
+    if let Some(name) = &args.confirm_regime
+        && store.regime_pending().await?.iter().any(|r| r.regime_id == provoked::REGIME)
+    {
+        store.regime_confirm(provoked::REGIME, name, None).await?;
+        tracing::info!("{name} has confirmed {}", provoked::REGIME);
+    }
     for refreshed in store.aggregate_refresh().await? {
         if let Some(error) = refreshed.error {
             return Err(Error::new(ErrorKind::Database, error));
@@ -162,7 +173,8 @@ async fn is_new(store: &Store, bars: &str) -> Result<bool> {
     }
 }
 
-fn text(d: &Document, lake: &str, data: Option<&str>, database: &Database) -> String {
+fn text(d: &Document, args: &Args, data: Option<&str>, database: &Database) -> String {
+    let lake = &args.lake;
     let mut text = format!("{} bars through the whole pipe in {:.1} s\n{}", d.bars, d.seconds, d.page.text());
     let rows: u64 = d.lake.iter().map(|e| e.rows).sum();
     let bytes: u64 = d.lake.iter().map(|e| e.bytes).sum();
@@ -172,7 +184,7 @@ fn text(d: &Document, lake: &str, data: Option<&str>, database: &Database) -> St
         bytes as f64 / 1e6
     ));
     let program = std::env::args().next().unwrap_or_else(|| "hitherto".to_owned());
-    let elsewhere = if lake == DEFAULT_LAKE { String::new() } else { format!(" LAKE={lake}") };
+    let elsewhere = if *lake == DEFAULT_LAKE { String::new() } else { format!(" LAKE={lake}") };
     let mut next = vec![
         ("draw it", format!("make notebook{elsewhere}   (in the project's folder)")),
         (
@@ -181,20 +193,47 @@ fn text(d: &Document, lake: &str, data: Option<&str>, database: &Database) -> St
         ),
     ];
     let named = database.named().ok().flatten().is_some();
+    let to_decide = d.page.pending.iter().any(|r| r.regime_id == provoked::REGIME);
     match (named, data) {
         (true, _) => {
             let flag = if database.by_flag() { " --database-url ..." } else { "" };
             if let Some(proposal) = &d.page.proposal_id {
                 next.push(("trace a decision", format!("{program} trail {proposal}{flag}")));
             }
-            next.push(("look it over", format!("{program} doctor{flag}")));
+            if to_decide {
+                next.push(("decide on a regime", format!("{program} regime confirm {} --by NAME{flag}", provoked::REGIME)));
+            }
+            next.push(("look it over", format!("{program} doctor{flag}   (finds the event in quarantine)")));
         }
-        (false, Some(data)) => next.push(("ask it in SQL", format!("{program} engine --data {data}"))),
-        (false, None) => next.push(("ask it in SQL", format!("{program} demo --data demo-data && {program} engine --data demo-data"))),
+        (false, data) => {
+            let again = again(args, data.unwrap_or("demo-data"));
+            if to_decide {
+                next.push(("decide on a regime", format!("{program} {again} --confirm-regime NAME")));
+            }
+            match data {
+                Some(data) => next.push(("ask it in SQL", format!("{program} engine --data {data}"))),
+                None => next.push(("ask it in SQL", format!("{program} {again} && {program} engine --data demo-data"))),
+            }
+        }
     }
     text.push_str("\nNext\n");
     for (what, how) in next {
-        text.push_str(&format!("  {:<18} {how}\n", format!("{what}:")));
+        text.push_str(&format!("  {:<20} {how}\n", format!("{what}:")));
     }
     text
+}
+
+/// This demo once more, its data kept.
+fn again(args: &Args, data: &str) -> String {
+    let mut words = format!("demo --data {data}");
+    if let Some(bars) = &args.bars {
+        words.push_str(&format!(" --bars {}", bars.display()));
+    }
+    if args.seed != DEFAULT_SEED {
+        words.push_str(&format!(" --seed {}", args.seed));
+    }
+    if args.lake != DEFAULT_LAKE {
+        words.push_str(&format!(" --lake {}", args.lake));
+    }
+    words
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::super::output::table;
+use super::provoked::ASSET;
 use crate::error::{Error, Result};
 use crate::records::Decimal;
 use crate::store::Store;
@@ -13,9 +14,14 @@ pub(super) struct Page {
     assets: Vec<AssetLine>,
     regime: Option<RegimeLine>,
     regimes: i64,
+    /// Regimes that wait for a person to decide.
+    pub(super) pending: Vec<PendingRegime>,
+    anomalies: Vec<AnomalyLine>,
     equity: Equity,
     rows: i64,
     batches: i64,
+    /// Rows that were refused, each with its reason.
+    quarantined: i64,
     /// A proposal that ended in a fill, to look at.
     pub(super) proposal_id: Option<String>,
 }
@@ -46,7 +52,23 @@ struct RegimeLine {
     regime: String,
     confidence: f64,
     since: chrono::DateTime<chrono::Utc>,
+    decided_by: Option<String>,
     reasoning: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct PendingRegime {
+    pub(super) regime_id: String,
+    regime: String,
+    confidence: f64,
+    reasoning: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct AnomalyLine {
+    anomaly: String,
+    orders: i64,
+    explanation: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,7 +81,7 @@ struct Equity {
 
 impl Page {
     pub(super) async fn read(store: &Store) -> Result<Self> {
-        let regime = store.regime_active().await?;
+        let (regime, pending) = (store.regime_active().await?, store.regime_pending().await?);
         let client = store.client().await?;
         let query = async |text: &'static str| client.query(text, &[]).await.map_err(|e| Error::database("reading the views", e));
         let modules = query(
@@ -79,6 +101,11 @@ impl Page {
              FROM hitherto.order_execution_day GROUP BY asset ORDER BY asset",
         )
         .await?;
+        let anomalies = query(
+            "-- demo_anomalies
+             SELECT anomaly, count(*), min(explanation) FROM hitherto.order_anomaly GROUP BY anomaly ORDER BY anomaly",
+        )
+        .await?;
         let hours =
             query("-- demo_equity\nSELECT open::numeric(38,18), close::numeric(38,18) FROM hitherto.portfolio_value_hour ORDER BY bucket")
                 .await?;
@@ -87,7 +114,8 @@ impl Page {
              SELECT (SELECT coalesce(sum(row_count), 0)::bigint FROM hitherto.ingest_batch), (SELECT count(*) FROM hitherto.ingest_batch),
                     (SELECT count(*) FROM hitherto.regime_timeline),
                     (SELECT min(proposal_id)::text FROM hitherto.execution_report WHERE status = 'filled'),
-                    (SELECT hitherto.max_drawdown(total_value ORDER BY taken_at, snapshot_id) FROM hitherto.portfolio_snapshot)",
+                    (SELECT hitherto.max_drawdown(total_value ORDER BY taken_at, snapshot_id) FROM hitherto.portfolio_snapshot),
+                    (SELECT count(*) FROM hitherto.quarantine)",
         )
         .await?;
         let closes: Vec<Decimal> = hours.iter().map(|row| row.get(1)).collect();
@@ -120,10 +148,24 @@ impl Page {
                     regime: r.regime.to_string(),
                     confidence: r.confidence,
                     since: r.effective_from?,
+                    decided_by: r.decided_by,
                     reasoning: r.reasoning,
                 })
             }),
             regimes: totals[0].get(2),
+            pending: pending
+                .into_iter()
+                .map(|r| PendingRegime {
+                    regime_id: r.regime_id,
+                    regime: r.regime.to_string(),
+                    confidence: r.confidence,
+                    reasoning: r.reasoning,
+                })
+                .collect(),
+            anomalies: anomalies
+                .iter()
+                .map(|row| AnomalyLine { anomaly: row.get(0), orders: row.get(1), explanation: row.get(2) })
+                .collect(),
             equity: Equity {
                 open: hours.first().map(|row| row.get(0)),
                 close: closes.last().copied(),
@@ -132,6 +174,7 @@ impl Page {
             },
             rows: totals[0].get(0),
             batches: totals[0].get(1),
+            quarantined: totals[0].get(5),
             proposal_id: totals[0].get(3),
         })
     }
@@ -156,24 +199,39 @@ impl Page {
             })
             .collect();
         let mut text = format!(
-            "\n{} rows in {} batches, each in the ledger\n\nModules\n{}",
+            "\n{} rows in {} batches, each in the ledger; {} in quarantine\n\nModules\n{}",
             self.rows,
             self.batches,
+            self.quarantined,
             table(&["module", "runs", "success", "mean ms", "p95 ms"], &modules)
         );
         text.push_str(&format!(
             "\nOrders\n{}",
             table(&["asset", "submitted", "filled", "cancelled", "rejected", "expired", "fill rate", "commission"], &assets)
         ));
+        let anomalies: Vec<Vec<String>> = self
+            .anomalies
+            .iter()
+            .map(|a| vec![a.anomaly.clone(), a.orders.to_string(), a.explanation.clone().unwrap_or_default()])
+            .collect();
+        text.push_str(&format!(
+            "\nAnomalies, provoked with the asset {ASSET}\n{}",
+            table(&["anomaly", "orders", "what happened"], &anomalies)
+        ));
         if let Some(r) = &self.regime {
             text.push_str(&format!(
-                "\nRegime\n  {} since {} UTC, confidence {:.0} % ({}); {} regimes in all\n",
+                "\nRegime\n  {} since {} UTC by {}, confidence {:.0} % ({}); {} regimes in all\n",
                 r.regime,
                 r.since.format("%Y-%m-%d %H:%M"),
+                r.decided_by.as_deref().unwrap_or("nobody"),
                 r.confidence * 100.0,
                 r.reasoning.as_deref().unwrap_or("no reason given"),
                 self.regimes
             ));
+        }
+        for p in &self.pending {
+            let why = p.reasoning.as_deref().unwrap_or("no reason given");
+            text.push_str(&format!("  to be decided: {}, confidence {:.0} % ({why})\n", p.regime, p.confidence * 100.0));
         }
         if let (Some(open), Some(close)) = (self.equity.open, self.equity.close) {
             let change = (close.to_f64() / open.to_f64() - 1.0) * 100.0;

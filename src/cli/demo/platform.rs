@@ -9,6 +9,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::bars::{Bar, Market};
 use super::broker::{Broker, Ticket};
+use super::provoked;
 use super::statistics::{classify, correlation, deviation, max_drawdown, mean, value_at_risk};
 use crate::error::Result;
 use crate::records::{
@@ -95,9 +96,12 @@ impl Platform {
             on_step(number + 1);
         }
         if let Some(last) = last {
-            for event in self.broker.close_day(last + TimeDelta::minutes(5)) {
+            let end = last + TimeDelta::minutes(5);
+            tracing::info!("provoking what should not happen to orders: one event will go to quarantine");
+            for event in self.broker.close_day(end).into_iter().chain(provoked::events(end)) {
                 self.writer.write(event).await?;
             }
+            self.store.regime_propose(provoked::regime(end)).await?;
         }
         self.writer.close().await
     }
