@@ -19,6 +19,7 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/019_portfolio_snapshot", sql: include_str!("../../sql/schema/019_portfolio_snapshot.sql") },
     File { name: "schema/020_aggregate", sql: include_str!("../../sql/schema/020_aggregate.sql") },
     File { name: "schema/021_retention_policy", sql: include_str!("../../sql/schema/021_retention_policy.sql") },
+    File { name: "schema/140_canonical", sql: include_str!("../../sql/schema/140_canonical.sql") },
 ];
 
 /// What only TimescaleDB has.
