@@ -1,5 +1,6 @@
 //! The `hitherto` command: thin, one subcommand a file.
 
+mod audit;
 mod completions;
 mod connect;
 mod dataset;
@@ -61,6 +62,8 @@ enum Command {
     Export(export::Args),
     /// Run what is due: refresh of aggregates, columnstore, retention
     Maintain(maintain::Args),
+    /// Seal the ledger into a chain of blocks, or verify that everything is as it was stored
+    Audit(audit::Args),
     /// Show where an order stands, and its events
     Order(order::Args),
     /// Show every step of a proposal, from signal to fill
@@ -129,6 +132,7 @@ async fn run(cli: Cli, output: Output) -> Result<Ending> {
         Command::Ingest(args) => ingest::run(args, database, output).await,
         Command::Export(args) => export::run(args, database, output).await,
         Command::Maintain(args) => maintain::run(args, database, output).await,
+        Command::Audit(args) => audit::run(args, database, output).await,
         Command::Order(args) => order::run(args, database, output).await,
         Command::Trail(args) => trail::run(args, database, output).await,
         Command::Demo(args) => demo::run(args, database, output).await,

@@ -20,6 +20,8 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/020_aggregate", sql: include_str!("../../sql/schema/020_aggregate.sql") },
     File { name: "schema/021_retention_policy", sql: include_str!("../../sql/schema/021_retention_policy.sql") },
     File { name: "schema/140_canonical", sql: include_str!("../../sql/schema/140_canonical.sql") },
+    File { name: "schema/141_append_only", sql: include_str!("../../sql/schema/141_append_only.sql") },
+    File { name: "schema/142_audit", sql: include_str!("../../sql/schema/142_audit.sql") },
 ];
 
 /// What only TimescaleDB has.

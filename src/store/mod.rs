@@ -1,6 +1,7 @@
 //! What the platform asks and decides: one noun a file, SQL in place.
 
 mod aggregate;
+mod audit;
 mod ledger;
 mod module;
 mod order;
@@ -11,6 +12,7 @@ mod retention;
 mod upkeep;
 
 pub use aggregate::{Freshness, Refreshed};
+pub use audit::{Anchor, Audit, Finding, Sealed};
 pub use ledger::LedgerTotal;
 pub use module::{ModuleRow, ModuleStats};
 pub use order::{ExecutionReport, OrderEventRow};

@@ -1,20 +1,21 @@
 //! Puts a batch into the database: rows and ledger line in one transaction, once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use deadpool_postgres::{Pool, Transaction};
 use futures_util::SinkExt;
 use postgres_types::ToSql;
-use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
 use uuid::Uuid;
 
 use super::batch::{Batch, Stored};
+use super::digest::{Digests, digest, row_digests};
 use super::encode::{CopyRows, arrays};
 use super::sql;
 use crate::config::Config;
@@ -117,20 +118,19 @@ impl Sender {
         let ids = self.module_ids(lease, batch).await?;
         let module_id = |row: &R| row.module().and_then(|name| ids.get(name)).copied().unwrap_or_default();
         if known && let Some(line) = self.find(lease, batch).await? {
-            return line.check(batch.id, &digest(batch, module_id));
+            let digest = digest(line.digest_form, batch, module_id);
+            return line.check(batch.id, &digest);
         }
         let mut stored = Stored::default();
         let mut refused = Vec::new();
         let tx = self.begin(lease, R::TABLE).await?;
-        let digest = if halve {
-            stored.rows = self.store_halves(&tx, batch, &module_id, &mut refused).await?;
-            digest(batch, module_id)
+        let mut digests = Digests::default();
+        stored.rows = if halve {
+            self.store_halves(&tx, batch, &module_id, &mut refused, &mut digests).await?
         } else {
-            let mut sha = Sha256::new();
-            stored.rows = self.store_rows(&tx, batch, &batch.rows, &module_id, &mut sha).await?;
-            sha.finalize().to_vec()
+            self.store_rows(&tx, batch, &batch.rows, &module_id, &mut digests).await?
         };
-        match self.finish(tx, batch, &mut stored, &refused, &digest).await {
+        match self.finish(tx, batch, &mut stored, &refused, digests).await {
             Err(error) if is_ledger_conflict(&error) => {
                 Err(Error::new(ErrorKind::Unreachable, format!("batch {} was sent twice at once; looking it up", batch.id)))
             }
@@ -162,7 +162,7 @@ impl Sender {
         let client = lease.client();
         let statement = client.prepare_cached(sql::LEDGER_FIND).await.map_err(|e| Error::database(doing, e))?;
         let row = client.query_opt(&statement, &[&batch.id]).await.map_err(|e| Error::database(doing, e))?;
-        Ok(row.map(|row| LedgerLine { rows: row.get(0), digest: row.get(1), quarantined: row.get(2) }))
+        Ok(row.map(|row| LedgerLine { rows: row.get(0), digest: row.get(1), digest_form: row.get(2), quarantined: row.get(3) }))
     }
 
     /// Ids of the modules that the rows name; unknown ones are registered.
@@ -202,36 +202,48 @@ impl Sender {
         Ok(ids)
     }
 
-    /// Stores rows of the batch and folds the orders they belong to; `sha` takes in their COPY body.
+    /// Stores rows of the batch and folds the orders they belong to; `digests` takes in theirs.
     async fn store_rows<R: Record>(
         &self,
         tx: &Transaction<'_>,
         batch: &Batch<R>,
         rows: &[R],
         module_id: &(impl Fn(&R) -> i64 + Sync),
-        sha: &mut Sha256,
+        digests: &mut Digests,
     ) -> Result<u64> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
         if self.capabilities.copy_in && sql::can_copy(R::TABLE) {
             let statement = tx.prepare_cached(&sql::copy::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
             let sink = tx.copy_in::<_, Bytes>(&statement).await.map_err(|e| Error::database(&doing(), e))?;
             let mut sink = std::pin::pin!(sink);
-            for piece in CopyRows::pieces(rows, batch_id(batch), module_id) {
-                sha.update(&piece);
+            for (piece, rows) in CopyRows::pieces(rows, batch_id(batch), module_id) {
                 sink.send(piece).await.map_err(|e| Error::database(&doing(), e))?;
+                // The server works on the piece meanwhile.
+                digests.kept.extend(row_digests(rows, module_id));
             }
             return sink.finish().await.map_err(|e| Error::database(&doing(), e));
         }
         let statement = tx.prepare_cached(&sql::insert::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
         let (mut stored, id) = (0, batch_id(batch));
-        CopyRows::pieces(rows, id, module_id).for_each(|piece| sha.update(piece));
         for slice in rows.chunks(INSERT_ROWS) {
             let arrays = arrays(slice, module_id);
             let mut params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as &(dyn ToSql + Sync)).collect();
             if let Some(id) = &id {
                 params.push(id);
             }
-            stored += tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
+            if !sql::tells_stored(R::TABLE) {
+                stored += tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
+                digests.kept.extend(row_digests(slice, module_id));
+                continue;
+            }
+            let new = tx.query(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
+            stored += new.len() as u64;
+            let mut new: HashSet<(&str, DateTime<Utc>)> = new.iter().map(|row| (row.get(0), row.get(1))).collect();
+            for (row, digest) in slice.iter().zip(row_digests(slice, module_id)) {
+                // Of two rows with one id the first was stored.
+                let key = row.id().zip(row.time());
+                if key.is_some_and(|key| new.remove(&key)) { digests.kept.push(digest) } else { digests.left.push(digest) }
+            }
         }
         if R::TABLE == OrderEvent::TABLE && stored > 0 {
             let mut orders: Vec<&str> = rows.iter().filter_map(Record::order_id).collect();
@@ -250,6 +262,7 @@ impl Sender {
         batch: &Batch<R>,
         module_id: &(impl Fn(&R) -> i64 + Sync),
         refused: &mut Vec<(usize, Error)>,
+        digests: &mut Digests,
     ) -> Result<u64> {
         let step = async |text: &'static str| tx.batch_execute(text).await.map_err(|e| Error::database("setting bad rows apart", e));
         let all = 0..batch.rows.len();
@@ -258,15 +271,18 @@ impl Sender {
         while let Some(range) = ranges.pop() {
             step("SAVEPOINT part").await?;
             let rows = &batch.rows[range.clone()];
-            match self.store_rows(tx, batch, rows, module_id, &mut Sha256::new()).await {
+            let mut part = Digests::default();
+            match self.store_rows(tx, batch, rows, module_id, &mut part).await {
                 Ok(rows) => {
                     stored += rows;
+                    digests.append(part);
                     step("RELEASE part").await?;
                 }
                 Err(error) if error.is_data() => {
                     step("ROLLBACK TO part; RELEASE part").await?;
                     if range.len() == 1 {
                         refused.push((range.start, error));
+                        digests.left.extend(row_digests(rows, module_id));
                     } else {
                         let middle = range.start + range.len() / 2;
                         ranges.push(middle..range.end);
@@ -286,7 +302,7 @@ impl Sender {
         batch: &Batch<R>,
         stored: &mut Stored,
         refused: &[(usize, Error)],
-        digest: &[u8],
+        digests: Digests,
     ) -> Result<()> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
         for (place, error) in refused {
@@ -301,9 +317,10 @@ impl Sender {
         stored.duplicates = (batch.rows.len() as u64).saturating_sub(stored.rows + stored.quarantined);
         let statement = tx.prepare_cached(sql::LEDGER_INSERT).await.map_err(|e| Error::database(&doing(), e))?;
         let rows = i64::try_from(stored.rows).unwrap_or(i64::MAX);
-        tx.execute(&statement, &[&batch.id, &batch.producer, &R::TABLE, &rows, &batch.min_time, &batch.max_time, &digest])
-            .await
-            .map_err(|e| Error::database(&doing(), e))?;
+        let (digest, rows_digest) = digests.finish();
+        let line: [&(dyn ToSql + Sync); 8] =
+            [&batch.id, &batch.producer, &R::TABLE, &rows, &batch.min_time, &batch.max_time, &digest, &rows_digest];
+        tx.execute(&statement, &line).await.map_err(|e| Error::database(&doing(), e))?;
         tx.commit().await.map_err(|e| Error::database(&doing(), e))
     }
 }
@@ -312,6 +329,7 @@ impl Sender {
 struct LedgerLine {
     rows: i64,
     digest: Vec<u8>,
+    digest_form: i16,
     quarantined: i64,
 }
 
@@ -329,14 +347,7 @@ impl LedgerLine {
     }
 }
 
-/// SHA-256 of the batch's COPY body.
-fn digest<R: Record>(batch: &Batch<R>, module_id: impl Fn(&R) -> i64) -> Vec<u8> {
-    let mut sha = Sha256::new();
-    CopyRows::pieces(&batch.rows, batch_id(batch), module_id).for_each(|piece| sha.update(piece));
-    sha.finalize().to_vec()
-}
-
-fn batch_id<R: Record>(batch: &Batch<R>) -> Option<Uuid> {
+pub(super) fn batch_id<R: Record>(batch: &Batch<R>) -> Option<Uuid> {
     sql::has_batch_id(R::TABLE).then_some(batch.id)
 }
 

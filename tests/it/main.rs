@@ -4,6 +4,7 @@ mod harness;
 mod shell;
 
 mod aggregate;
+mod audit;
 mod command;
 mod embedded;
 mod export;
