@@ -155,16 +155,18 @@ pub(super) async fn retention(tx: &Transaction<'_>, audit: &mut Audit) -> Result
     let rows = tx
         .query(
             "-- audit_retention_unsealed
-             SELECT h.table_name, least(h.dropped_before, CASE WHEN b.retention IS NULL THEN h.dropped_before
-                    ELSE coalesce(now() - (b.retention -> h.table_name ->> 'drop_after')::interval, '-infinity') END)
+             SELECT h.table_name, CASE WHEN b.retention IS NULL THEN h.dropped_before WHEN p.drop_after IS NOT NULL
+                                       THEN least(h.dropped_before, now() - p.drop_after) END
              FROM hitherto.retention_horizon h
-             LEFT JOIN LATERAL (SELECT retention FROM hitherto.audit_block ORDER BY block_number DESC LIMIT 1) b ON true",
+             LEFT JOIN LATERAL (SELECT retention FROM hitherto.audit_block ORDER BY block_number DESC LIMIT 1) b ON true
+             LEFT JOIN LATERAL (SELECT (b.retention -> h.table_name ->> 'drop_after')::interval AS drop_after) p ON true",
             &[],
         )
         .await
         .map_err(|e| Error::database(doing, e))?;
     for row in &rows {
-        let (table, claimed): (String, DateTime<Utc>) = (row.get(0), row.get(1));
+        let (table, claimed): (String, Option<DateTime<Utc>>) = (row.get(0), row.get(1));
+        let Some(claimed) = claimed else { continue };
         let believed = dropped.entry(table).or_insert(claimed);
         *believed = claimed.max(*believed);
     }

@@ -184,12 +184,12 @@ const SOURCES: &[Source] = &[
     source!(
         "ingest_batch", "batch_id",
         "batch_id, producer, table_name, row_count, min_time, max_time, digest, digest_form, rows_digest, xid, committed_at",
-        "(xid < pg_snapshot_xmin(pg_current_snapshot()) OR xid >= pg_snapshot_xmax(pg_current_snapshot()))", "xid, batch_id"
+        "(xid < pg_snapshot_xmin(pg_current_snapshot()) OR xid >= pg_snapshot_xmax(pg_current_snapshot()))", "s.xid, s.batch_id"
     ),
     source!(
         "quarantine", "quarantine_id",
         "quarantine_id, batch_id, producer, table_name, record, sqlstate, reason, quarantined_at",
-        "true", "quarantine_id"
+        "true", "s.quarantine_id"
     ),
 ];
 
