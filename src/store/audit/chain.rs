@@ -122,7 +122,8 @@ pub(super) async fn retention(tx: &Transaction<'_>, audit: &mut Audit) -> Result
             "-- audit_retention_sealed
              SELECT b.block_number, r.table_name, (r.now ->> 'dropped_before')::timestamptz,
                     greatest(b.sealed_at - (r.now ->> 'drop_after')::interval, b.sealed_at - (r.before ->> 'drop_after')::interval),
-                    coalesce(justify_hours((r.now ->> 'drop_after')::interval)::text, 'ever'), coalesce(justify_hours((r.before ->> 'drop_after')::interval)::text, 'ever'), p.block_number IS NULL
+                    coalesce(justify_hours((r.now ->> 'drop_after')::interval)::text, 'ever'),
+                    coalesce(justify_hours((r.before ->> 'drop_after')::interval)::text, 'ever'), p.block_number IS NULL
              FROM hitherto.audit_block b LEFT JOIN hitherto.audit_block p ON p.block_number = b.block_number - 1,
                   LATERAL (SELECT k AS table_name, b.retention -> k AS now, p.retention -> k AS before
                            FROM jsonb_object_keys(b.retention || coalesce(p.retention, '{}')) AS k) r
