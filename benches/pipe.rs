@@ -90,7 +90,13 @@ async fn writer(store: &Store) {
 }
 
 async fn truncate(store: &Store) {
-    store.client().await.unwrap().batch_execute("TRUNCATE hitherto.health_check; CHECKPOINT").await.unwrap();
+    store
+        .client()
+        .await
+        .unwrap()
+        .batch_execute("SET session_replication_role = replica; TRUNCATE hitherto.health_check; RESET session_replication_role; CHECKPOINT")
+        .await
+        .unwrap();
 }
 
 /// COPY bodies of the same rows, made before the clock starts.

@@ -1,5 +1,6 @@
 //! The `hitherto` command: thin, one subcommand a file.
 
+mod audit;
 mod completions;
 mod connect;
 mod dataset;
@@ -65,6 +66,8 @@ enum Command {
     Maintain(maintain::Args),
     /// Show or set how each table is kept: retention, columnstore, refresh of aggregates
     Retention(retention::Args),
+    /// Seal the ledger into a chain of blocks, or verify that everything is as it was stored
+    Audit(audit::Args),
     /// Show where an order stands, and its events
     Order(order::Args),
     /// Show every step of a proposal, from signal to fill
@@ -136,6 +139,7 @@ async fn run(cli: Cli, output: Output) -> Result<Ending> {
         Command::Export(args) => export::run(args, database, output).await,
         Command::Maintain(args) => maintain::run(args, database, output).await,
         Command::Retention(args) => retention::run(args, database, output).await,
+        Command::Audit(args) => audit::run(args, database, output).await,
         Command::Order(args) => order::run(args, database, output).await,
         Command::Trail(args) => trail::run(args, database, output).await,
         Command::Regime(args) => regime::run(args, database, output).await,

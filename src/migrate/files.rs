@@ -21,6 +21,9 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/021_retention_policy", sql: include_str!("../../sql/schema/021_retention_policy.sql") },
     File { name: "schema/130_order_event_key", sql: include_str!("../../sql/schema/130_order_event_key.sql") },
     File { name: "schema/135_regime_event", sql: include_str!("../../sql/schema/135_regime_event.sql") },
+    File { name: "schema/140_canonical", sql: include_str!("../../sql/schema/140_canonical.sql") },
+    File { name: "schema/141_append_only", sql: include_str!("../../sql/schema/141_append_only.sql") },
+    File { name: "schema/142_audit", sql: include_str!("../../sql/schema/142_audit.sql") },
     File { name: "schema/150_upkeep_policy", sql: include_str!("../../sql/schema/150_upkeep_policy.sql") },
     File { name: "schema/152_module_heard", sql: include_str!("../../sql/schema/152_module_heard.sql") },
 ];

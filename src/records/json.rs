@@ -33,6 +33,19 @@ impl Json {
         self.0.get()
     }
 
+    /// The text as PostgreSQL prints it once it is `jsonb`: keys sorted and once each, numbers without
+    /// exponents, one space after a colon or comma.
+    ///
+    /// ```
+    /// use hitherto::records::Json;
+    /// let json = Json::parse(r#"{"size":1e2,"at":"\u0041"}"#)?;
+    /// assert_eq!(json.printed(), r#"{"at": "A", "size": 100}"#);
+    /// # Ok::<(), String>(())
+    /// ```
+    pub fn printed(&self) -> String {
+        super::jsonb::printed(self.as_str())
+    }
+
     /// What `jsonb` would refuse in it, if anything.
     pub(crate) fn flaw(&self) -> Option<String> {
         flaw(self.as_str())

@@ -18,6 +18,7 @@
 mod check;
 mod decimal;
 mod json;
+mod jsonb;
 mod record;
 
 mod health_check;

@@ -187,6 +187,10 @@ impl Record for OrderEvent {
         Some(&self.order_id)
     }
 
+    fn id(&self) -> Option<&str> {
+        Some(&self.event_id)
+    }
+
     fn id_mut(&mut self) -> Option<&mut String> {
         Some(&mut self.event_id)
     }

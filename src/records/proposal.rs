@@ -62,6 +62,10 @@ impl Record for Proposal {
         Some(&self.module)
     }
 
+    fn id(&self) -> Option<&str> {
+        Some(&self.proposal_id)
+    }
+
     fn id_mut(&mut self) -> Option<&mut String> {
         Some(&mut self.proposal_id)
     }

@@ -88,6 +88,11 @@ pub trait Record: sealed::Sealed + Clone + Debug + PartialEq + Serialize + Deser
         None
     }
 
+    /// Its own id, where the table takes each id once.
+    fn id(&self) -> Option<&str> {
+        None
+    }
+
     /// Its own id, empty until it has one; `None` for a record that has none.
     fn id_mut(&mut self) -> Option<&mut String>;
 

@@ -142,6 +142,10 @@ impl Record for RiskEvaluation {
         Some(&self.module)
     }
 
+    fn id(&self) -> Option<&str> {
+        Some(&self.evaluation_id)
+    }
+
     fn id_mut(&mut self) -> Option<&mut String> {
         Some(&mut self.evaluation_id)
     }

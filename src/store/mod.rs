@@ -1,6 +1,7 @@
 //! What the platform asks and decides: one noun a file, SQL in place.
 
 mod aggregate;
+mod audit;
 mod database_manager;
 mod health_check;
 mod ledger;
@@ -16,6 +17,7 @@ mod upkeep;
 mod upkeep_policy;
 
 pub use aggregate::{Freshness, Refreshed};
+pub use audit::{Anchor, Audit, Finding, Sealed};
 pub use database_manager::{DatabaseManager, ModuleReport};
 pub use ledger::LedgerTotal;
 pub use loose_end::LooseEnd;

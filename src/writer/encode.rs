@@ -15,6 +15,9 @@ const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// Where the next field's bytes go.
 trait Target {
+    /// jsonb goes in as its binary form, version and text; a digest is taken of it as the server prints it.
+    const JSON_PRINTED: bool = false;
+
     fn next(&mut self) -> &mut BytesMut;
 }
 
@@ -87,8 +90,12 @@ impl<T: Target> Fields for Encoder<'_, T> {
     }
 
     fn json(&mut self, value: Option<&Json>) {
-        // jsonb's binary form is its version, 1, and the text.
-        self.bytes(&[1], value.map(|j| j.as_str().as_bytes()));
+        if T::JSON_PRINTED {
+            self.bytes(&[], value.map(Json::printed).as_deref().map(str::as_bytes));
+        } else {
+            // jsonb's binary form is its version, 1, and the text.
+            self.bytes(&[1], value.map(|j| j.as_str().as_bytes()));
+        }
     }
 }
 
@@ -105,8 +112,13 @@ impl Target for CopyRows {
 const PIECE_ROWS: usize = 1_000;
 
 impl CopyRows {
-    /// Encodes rows, piece by piece, each row with the batch's id at its end where there is one.
-    pub(super) fn pieces<R: Record>(rows: &[R], batch_id: Option<Uuid>, module_id: impl Fn(&R) -> i64) -> impl Iterator<Item = Bytes> {
+    /// Encodes rows, piece by piece, each row with the batch's id at its end where there is one. With
+    /// each piece come the rows in it.
+    pub(super) fn pieces<R: Record>(
+        rows: &[R],
+        batch_id: Option<Uuid>,
+        module_id: impl Fn(&R) -> i64,
+    ) -> impl Iterator<Item = (Bytes, &[R])> {
         // A body without rows still has a head and an end.
         let count = rows.len().div_ceil(PIECE_ROWS).max(1);
         (0..count).map(move |at| {
@@ -126,8 +138,31 @@ impl CopyRows {
             if at + 1 == count {
                 copy.0.put_i16(-1);
             }
-            copy.0.freeze()
+            (copy.0.freeze(), piece)
         })
+    }
+}
+
+/// A row's canonical bytes: what `hitherto.canonical_row` makes of it once it is stored, a binary
+/// COPY's tuple without the batch's id and with jsonb as text.
+#[derive(Default)]
+pub(super) struct CanonicalRow(BytesMut);
+
+impl Target for CanonicalRow {
+    const JSON_PRINTED: bool = true;
+
+    fn next(&mut self) -> &mut BytesMut {
+        &mut self.0
+    }
+}
+
+impl CanonicalRow {
+    /// The row's bytes, in place of those of the row before.
+    pub(super) fn of<R: Record>(&mut self, row: &R, module_id: i64) -> &[u8] {
+        self.0.clear();
+        self.0.put_i16(R::COLUMNS.len() as i16);
+        row.fields(module_id, &mut Encoder(self));
+        &self.0
     }
 }
 
@@ -216,7 +251,7 @@ mod tests {
     use crate::records::{EventType, HealthCheck, OrderEvent};
 
     fn body<R: Record>(rows: &[R], batch_id: Option<Uuid>, module_id: i64) -> Vec<u8> {
-        CopyRows::pieces(rows, batch_id, |_| module_id).flatten().collect()
+        CopyRows::pieces(rows, batch_id, |_| module_id).flat_map(|(piece, _)| piece).collect()
     }
 
     /// Cuts a COPY body into fields.

@@ -7,12 +7,14 @@
 //! are committed: [`Writer::flush`] says when they are.
 
 mod batch;
+mod digest;
 mod encode;
 mod lane;
 mod send;
 mod sql;
 
 pub use batch::{Batch, Stored};
+pub(crate) use digest::{COPY_FORM, RowDigest, rows_digest};
 pub(crate) use send::{Patience, Sender};
 
 use std::any::{Any, TypeId};

@@ -1,22 +1,23 @@
 //! Puts a batch into the database: rows and ledger line in one transaction, once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use deadpool_postgres::{Pool, Transaction};
 use futures_util::SinkExt;
 use postgres_types::ToSql;
-use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::batch::{Batch, Stored};
+use super::digest::{Digests, digest, row_digests};
 use super::encode::{CopyRows, arrays};
 use super::sql;
 use crate::config::Config;
@@ -119,25 +120,20 @@ impl Sender {
         let ids = self.module_ids(lease, batch).await?;
         let module_id = |row: &R| row.module().and_then(|name| ids.get(name)).copied().unwrap_or_default();
         if known && let Some(line) = self.find(lease, batch).await? {
-            return line.check(batch.id, &digest(batch, module_id));
+            let digest = digest(line.digest_form, batch, module_id);
+            return line.check(batch.id, &digest);
         }
-        let mut stored = Stored::default();
-        let mut refused = Vec::new();
         let tx = self.begin::<R>(lease).await?;
-        let digest = if halve {
-            stored.rows = self.store_halves(&tx, batch, &module_id, &mut refused).await?;
-            digest(batch, module_id)
+        let part = if halve {
+            self.store_halves(&tx, batch, &module_id).await?
         } else {
-            let mut sha = Sha256::new();
-            stored.rows = self.store_rows(&tx, batch, 0..batch.rows.len(), &module_id, &mut sha, &mut refused).await?;
-            sha.finalize().to_vec()
+            self.store_rows(&tx, batch, 0..batch.rows.len(), &module_id).await?
         };
-        match self.finish(tx, batch, &mut stored, &refused, &digest).await {
+        match self.finish(tx, batch, part).await {
             Err(error) if is_ledger_conflict(&error) => {
                 Err(Error::new(ErrorKind::Unreachable, format!("batch {} was sent twice at once; looking it up", batch.id)))
             }
-            Err(error) => Err(error),
-            Ok(()) => Ok(stored),
+            other => other,
         }
     }
 
@@ -168,7 +164,7 @@ impl Sender {
         let client = lease.client();
         let statement = client.prepare_cached(sql::LEDGER_FIND).await.map_err(|e| Error::database(doing, e))?;
         let row = client.query_opt(&statement, &[&batch.id]).await.map_err(|e| Error::database(doing, e))?;
-        Ok(row.map(|row| LedgerLine { rows: row.get(0), digest: row.get(1), quarantined: row.get(2) }))
+        Ok(row.map(|row| LedgerLine { rows: row.get(0), digest: row.get(1), digest_form: row.get(2), quarantined: row.get(3) }))
     }
 
     /// Ids of the modules that the rows name; unknown ones are registered.
@@ -208,41 +204,51 @@ impl Sender {
         Ok(ids)
     }
 
-    /// Stores rows of the batch and folds the orders they belong to; `sha` takes in their COPY body. Rows
-    /// whose id stands with other content are refused: the first stays.
+    /// Stores rows of the batch and folds the orders they belong to. Rows whose id stands with other
+    /// content are refused: the first stays.
     async fn store_rows<R: Record>(
         &self,
         tx: &Transaction<'_>,
         batch: &Batch<R>,
         range: Range<usize>,
         module_id: &(impl Fn(&R) -> i64 + Sync),
-        sha: &mut Sha256,
-        refused: &mut Vec<Refused>,
-    ) -> Result<u64> {
+    ) -> Result<Part> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
-        let rows = &batch.rows[range.clone()];
+        let (rows, mut part) = (&batch.rows[range.clone()], Part::default());
         if self.capabilities.copy_in && sql::can_copy(R::TABLE) {
             let statement = tx.prepare_cached(&sql::copy::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
             let sink = tx.copy_in::<_, Bytes>(&statement).await.map_err(|e| Error::database(&doing(), e))?;
             let mut sink = std::pin::pin!(sink);
-            for piece in CopyRows::pieces(rows, batch_id(batch), module_id) {
-                sha.update(&piece);
+            for (piece, rows) in CopyRows::pieces(rows, batch_id(batch), module_id) {
                 sink.send(piece).await.map_err(|e| Error::database(&doing(), e))?;
+                // The server works on the piece meanwhile.
+                part.digests.kept.extend(row_digests(rows, module_id));
             }
-            return sink.finish().await.map_err(|e| Error::database(&doing(), e));
+            part.stored = sink.finish().await.map_err(|e| Error::database(&doing(), e))?;
+            return Ok(part);
         }
         let statement = tx.prepare_cached(&sql::insert::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
-        let (mut stored, id) = (0, batch_id(batch));
-        CopyRows::pieces(rows, id, module_id).for_each(|piece| sha.update(piece));
-        let mut orders = BTreeSet::new();
+        let (id, mut orders) = (batch_id(batch), BTreeSet::new());
         for (slice, first) in rows.chunks(INSERT_ROWS).zip((range.start..).step_by(INSERT_ROWS)) {
             let arrays = arrays(slice, module_id);
             let mut params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as &(dyn ToSql + Sync)).collect();
             if let Some(id) = &id {
                 params.push(id);
             }
-            let inserted = tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
-            stored += inserted;
+            let inserted = if sql::tells_stored(R::TABLE) {
+                let new = tx.query(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
+                let mut keys: HashSet<(&str, DateTime<Utc>)> = new.iter().map(|row| (row.get(0), row.get(1))).collect();
+                for (row, digest) in slice.iter().zip(row_digests(slice, module_id)) {
+                    // Of two rows with one id the first was stored.
+                    let kept = row.id().zip(row.time()).is_some_and(|key| keys.remove(&key));
+                    if kept { part.digests.kept.push(digest) } else { part.digests.left.push(digest) }
+                }
+                new.len() as u64
+            } else {
+                part.digests.kept.extend(row_digests(slice, module_id));
+                tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?
+            };
+            part.stored += inserted;
             if let Some(conflicts) = sql::conflicts::<R>()
                 && inserted < slice.len() as u64
             {
@@ -250,18 +256,18 @@ impl Sender {
                 let params = if sql::notes_conflicts(R::TABLE) { &params[..] } else { &params[..arrays.len()] };
                 for row in tx.query(&statement, params).await.map_err(|e| Error::database(&doing(), e))? {
                     let (n, stands): (i64, String) = (row.get(0), row.get(1));
-                    refused.push(Refused::id_taken(first + n as usize - 1, &stands));
+                    part.refused.push(Refused::id_taken(first + n as usize - 1, &stands));
                     orders.extend(row.get::<_, Option<String>>(2));
                 }
             }
         }
-        if R::TABLE == OrderEvent::TABLE && (stored > 0 || !orders.is_empty()) {
+        if R::TABLE == OrderEvent::TABLE && (part.stored > 0 || !orders.is_empty()) {
             orders.extend(rows.iter().filter_map(Record::order_id).map(str::to_owned));
             let orders: Vec<String> = orders.into_iter().collect();
             let statement = tx.prepare_cached(sql::ORDER_FOLD).await.map_err(|e| Error::database(&doing(), e))?;
             tx.query(&statement, &[&orders]).await.map_err(|e| Error::database(&doing(), e))?;
         }
-        Ok(stored)
+        Ok(part)
     }
 
     /// Halves the rows until those that the database refuses stand alone; stores the others.
@@ -270,25 +276,23 @@ impl Sender {
         tx: &Transaction<'_>,
         batch: &Batch<R>,
         module_id: &(impl Fn(&R) -> i64 + Sync),
-        refused: &mut Vec<Refused>,
-    ) -> Result<u64> {
+    ) -> Result<Part> {
         let step = async |text: &'static str| tx.batch_execute(text).await.map_err(|e| Error::database("setting bad rows apart", e));
         let all = 0..batch.rows.len();
         let mut ranges = vec![all];
-        let mut stored = 0;
+        let mut whole = Part::default();
         while let Some(range) = ranges.pop() {
             step("SAVEPOINT part").await?;
-            let mut taken = Vec::new();
-            match self.store_rows(tx, batch, range.clone(), module_id, &mut Sha256::new(), &mut taken).await {
-                Ok(rows) => {
-                    refused.append(&mut taken);
-                    stored += rows;
+            match self.store_rows(tx, batch, range.clone(), module_id).await {
+                Ok(part) => {
+                    whole.append(part);
                     step("RELEASE part").await?;
                 }
                 Err(error) if error.is_data() => {
                     step("ROLLBACK TO part; RELEASE part").await?;
                     if range.len() == 1 {
-                        refused.push(Refused::by(range.start, &error));
+                        whole.refused.push(Refused::by(range.start, &error));
+                        whole.digests.left.extend(row_digests(&batch.rows[range], module_id));
                     } else {
                         let middle = range.start + range.len() / 2;
                         ranges.push(middle..range.end);
@@ -298,34 +302,45 @@ impl Sender {
                 Err(error) => return Err(error),
             }
         }
-        Ok(stored)
+        Ok(whole)
     }
 
-    /// Quarantine, fold, ledger line, COMMIT.
-    async fn finish<R: Record>(
-        &self,
-        tx: Transaction<'_>,
-        batch: &Batch<R>,
-        stored: &mut Stored,
-        refused: &[Refused],
-        digest: &[u8],
-    ) -> Result<()> {
+    /// Quarantine, ledger line, COMMIT.
+    async fn finish<R: Record>(&self, tx: Transaction<'_>, batch: &Batch<R>, part: Part) -> Result<Stored> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
-        for Refused { place, sqlstate, reason } in refused {
+        for Refused { place, sqlstate, reason } in &part.refused {
             let record = serde_json::to_string(&batch.rows[*place]).unwrap_or_default();
             tracing::warn!(batch = %batch.id, table = R::TABLE, sqlstate, reason, "row quarantined");
             tx.execute(sql::QUARANTINE_INSERT, &[&batch.id, &batch.producer, &R::TABLE, &record, sqlstate, reason])
                 .await
                 .map_err(|e| Error::database(&doing(), e))?;
         }
-        stored.quarantined = refused.len() as u64;
-        stored.duplicates = (batch.rows.len() as u64).saturating_sub(stored.rows + stored.quarantined);
+        let quarantined = part.refused.len() as u64;
+        let duplicates = (batch.rows.len() as u64).saturating_sub(part.stored + quarantined);
         let statement = tx.prepare_cached(sql::LEDGER_INSERT).await.map_err(|e| Error::database(&doing(), e))?;
-        let rows = i64::try_from(stored.rows).unwrap_or(i64::MAX);
-        tx.execute(&statement, &[&batch.id, &batch.producer, &R::TABLE, &rows, &batch.min_time, &batch.max_time, &digest])
-            .await
-            .map_err(|e| Error::database(&doing(), e))?;
-        tx.commit().await.map_err(|e| Error::database(&doing(), e))
+        let rows = i64::try_from(part.stored).unwrap_or(i64::MAX);
+        let (digest, rows_digest) = part.digests.finish();
+        let line: [&(dyn ToSql + Sync); 8] =
+            [&batch.id, &batch.producer, &R::TABLE, &rows, &batch.min_time, &batch.max_time, &digest, &rows_digest];
+        tx.execute(&statement, &line).await.map_err(|e| Error::database(&doing(), e))?;
+        tx.commit().await.map_err(|e| Error::database(&doing(), e))?;
+        Ok(Stored { rows: part.stored, duplicates, quarantined, already: false })
+    }
+}
+
+/// What became of some rows of a batch.
+#[derive(Default)]
+struct Part {
+    stored: u64,
+    refused: Vec<Refused>,
+    digests: Digests,
+}
+
+impl Part {
+    fn append(&mut self, mut other: Self) {
+        self.stored += other.stored;
+        self.refused.append(&mut other.refused);
+        self.digests.append(other.digests);
     }
 }
 
@@ -353,6 +368,7 @@ impl Refused {
 struct LedgerLine {
     rows: i64,
     digest: Vec<u8>,
+    digest_form: i16,
     quarantined: i64,
 }
 
@@ -370,14 +386,7 @@ impl LedgerLine {
     }
 }
 
-/// SHA-256 of the batch's COPY body.
-fn digest<R: Record>(batch: &Batch<R>, module_id: impl Fn(&R) -> i64) -> Vec<u8> {
-    let mut sha = Sha256::new();
-    CopyRows::pieces(&batch.rows, batch_id(batch), module_id).for_each(|piece| sha.update(piece));
-    sha.finalize().to_vec()
-}
-
-fn batch_id<R: Record>(batch: &Batch<R>) -> Option<Uuid> {
+pub(super) fn batch_id<R: Record>(batch: &Batch<R>) -> Option<Uuid> {
     sql::has_batch_id(R::TABLE).then_some(batch.id)
 }
 

@@ -10,13 +10,17 @@ enum Again {
     Unknown,
     /// The row's own id is unique: nothing changes.
     Nothing(&'static str),
+    /// The same, and id and time of the rows that are new come back.
+    Told(&'static str),
     /// The row is updated.
     Update,
 }
 
 fn again(table: &str) -> Again {
     match table {
-        "order_event" | "risk_evaluation" | "proposal" => Again::Nothing("ON CONFLICT DO NOTHING"),
+        "order_event" => Again::Told("event_id, event_at"),
+        "risk_evaluation" => Again::Told("evaluation_id, evaluated_at"),
+        "proposal" => Again::Told("proposal_id, proposed_at"),
         // Any other conflict, such as two active regimes, must be seen.
         "regime_state" => Again::Nothing("ON CONFLICT (regime_id) DO NOTHING"),
         "module" => Again::Update,
@@ -27,6 +31,11 @@ fn again(table: &str) -> Again {
 /// Whether rows of the table carry their batch's id.
 pub(super) fn has_batch_id(table: &str) -> bool {
     !matches!(table, "module" | "regime_state")
+}
+
+/// Whether the table's INSERT returns id and time of the rows that it stored.
+pub(super) fn tells_stored(table: &str) -> bool {
+    matches!(again(table), Again::Told(_))
 }
 
 /// Whether the table's rows can go in by COPY: it knows no ON CONFLICT.
@@ -49,7 +58,7 @@ pub(super) fn insert<R: Record>() -> String {
              ON CONFLICT (name) DO UPDATE SET version = excluded.version, status = excluded.status, config = excluded.config,
                  error_message = excluded.error_message, updated_at = clock_timestamp()"
         ),
-        Again::Nothing(_) if table == "order_event" => format!(
+        Again::Told(key) if table == "order_event" => format!(
             "-- order_event_insert
              WITH incoming AS (
                  SELECT DISTINCT ON (event_id COLLATE \"C\") {names} FROM unnest({arrays}) WITH ORDINALITY AS r ({names}, n) ORDER BY event_id COLLATE \"C\", n
@@ -57,10 +66,14 @@ pub(super) fn insert<R: Record>() -> String {
                  INSERT INTO hitherto.order_event_key (event_id, event_at) SELECT event_id, event_at FROM incoming ORDER BY event_id COLLATE \"C\"
                  ON CONFLICT DO NOTHING RETURNING event_id
              )
-             INSERT INTO hitherto.order_event ({columns}) SELECT {names}, ${id}::uuid FROM incoming JOIN claimed USING (event_id) ON CONFLICT DO NOTHING",
+             INSERT INTO hitherto.order_event ({columns}) SELECT {names}, ${id}::uuid FROM incoming JOIN claimed USING (event_id)
+             ON CONFLICT DO NOTHING RETURNING {key}",
             id = R::COLUMNS.len() + 1
         ),
         Again::Nothing(conflict) => format!("{} {conflict}", plain(table, &columns, &names, &arrays, R::COLUMNS.len())),
+        Again::Told(key) => {
+            format!("{} ON CONFLICT DO NOTHING RETURNING {key}", plain(table, &columns, &names, &arrays, R::COLUMNS.len()))
+        }
         Again::Unknown => plain(table, &columns, &names, &arrays, R::COLUMNS.len()),
     }
 }
@@ -129,12 +142,12 @@ fn columns<R: Record>() -> String {
 }
 
 pub(super) const LEDGER_FIND: &str = "-- ledger_find
-SELECT row_count, digest, (SELECT count(*) FROM hitherto.quarantine q WHERE q.batch_id = b.batch_id)
+SELECT row_count, digest, digest_form, (SELECT count(*) FROM hitherto.quarantine q WHERE q.batch_id = b.batch_id)
 FROM hitherto.ingest_batch b WHERE batch_id = $1";
 
 pub(super) const LEDGER_INSERT: &str = "-- ledger_insert
-INSERT INTO hitherto.ingest_batch (batch_id, producer, table_name, row_count, min_time, max_time, digest)
-VALUES ($1, $2, $3, $4, $5, $6, $7)";
+INSERT INTO hitherto.ingest_batch (batch_id, producer, table_name, row_count, min_time, max_time, digest, digest_form, rows_digest)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 2, $8)";
 
 pub(super) const MODULE_ENSURE: &str = "-- module_ensure\nSELECT name, module_id FROM hitherto.module_ensure($1)";
 

@@ -257,7 +257,8 @@ async fn a_restored_server_whose_transactions_count_anew_is_refreshed_all_the_sa
         let client = db.store.client().await.unwrap();
         client
             .batch_execute(
-                "UPDATE hitherto.ingest_batch SET xid = '4000000000'; UPDATE hitherto.aggregate SET refreshed_snapshot = '4000000001:4000000001:'",
+                "SET session_replication_role = replica; UPDATE hitherto.ingest_batch SET xid = '4000000000'; RESET session_replication_role;
+                 UPDATE hitherto.aggregate SET refreshed_snapshot = '4000000001:4000000001:'",
             )
             .await
             .unwrap();

@@ -191,7 +191,13 @@ async fn rows_that_went_missing_keep_an_export_from_being_published() {
     let path = shell.write("c.ndjson", (0..10).map(check).collect::<Vec<_>>().join("\n"));
     assert_eq!(code(&shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await), 0);
     assert_eq!(code(&shell.run(&["export", "--lake", "lake"]).await), 0);
-    db.store.client().await.unwrap().batch_execute("DELETE FROM hitherto.health_check").await.unwrap();
+    db.store
+        .client()
+        .await
+        .unwrap()
+        .batch_execute("SET session_replication_role = replica; DELETE FROM hitherto.health_check; RESET session_replication_role")
+        .await
+        .unwrap();
     let yesterday = (chrono::Utc::now() - chrono::TimeDelta::days(2)).format("%Y-%m-%d").to_string();
     for args in [vec!["export", "--lake", "lake"], vec!["export", "--lake", "lake", "--from", &yesterday]] {
         let output = shell.run(&args).await;

@@ -5,6 +5,7 @@ mod harness;
 mod shell;
 
 mod aggregate;
+mod audit;
 mod command;
 mod conflict;
 mod database_manager;
