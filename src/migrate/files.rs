@@ -23,6 +23,7 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/135_regime_event", sql: include_str!("../../sql/schema/135_regime_event.sql") },
     File { name: "schema/150_upkeep_policy", sql: include_str!("../../sql/schema/150_upkeep_policy.sql") },
     File { name: "schema/152_module_heard", sql: include_str!("../../sql/schema/152_module_heard.sql") },
+    File { name: "schema/140_canonical", sql: include_str!("../../sql/schema/140_canonical.sql") },
 ];
 
 /// What only TimescaleDB has.

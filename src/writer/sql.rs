@@ -133,8 +133,8 @@ SELECT row_count, digest, (SELECT count(*) FROM hitherto.quarantine q WHERE q.ba
 FROM hitherto.ingest_batch b WHERE batch_id = $1";
 
 pub(super) const LEDGER_INSERT: &str = "-- ledger_insert
-INSERT INTO hitherto.ingest_batch (batch_id, producer, table_name, row_count, min_time, max_time, digest)
-VALUES ($1, $2, $3, $4, $5, $6, $7)";
+INSERT INTO hitherto.ingest_batch (batch_id, producer, table_name, row_count, min_time, max_time, digest, digest_form)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 1)";
 
 pub(super) const MODULE_ENSURE: &str = "-- module_ensure\nSELECT name, module_id FROM hitherto.module_ensure($1)";
 
