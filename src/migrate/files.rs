@@ -25,6 +25,7 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/152_module_heard", sql: include_str!("../../sql/schema/152_module_heard.sql") },
     File { name: "schema/140_canonical", sql: include_str!("../../sql/schema/140_canonical.sql") },
     File { name: "schema/160_legacy", sql: include_str!("../../sql/schema/160_legacy.sql") },
+    File { name: "schema/161_legacy_import", sql: include_str!("../../sql/schema/161_legacy_import.sql") },
 ];
 
 /// What only TimescaleDB has.
@@ -79,4 +80,5 @@ pub(super) const LEGACY: &[File] = &[
     File { name: "legacy/304_risk_evaluations", sql: include_str!("../../sql/legacy/304_risk_evaluations.sql") },
     File { name: "legacy/305_execution_reports", sql: include_str!("../../sql/legacy/305_execution_reports.sql") },
     File { name: "legacy/306_portfolio_snapshots", sql: include_str!("../../sql/legacy/306_portfolio_snapshots.sql") },
+    File { name: "legacy/310_import", sql: include_str!("../../sql/legacy/310_import.sql") },
 ];
