@@ -24,14 +24,12 @@ COMMENT ON COLUMN legacy.module_registry.success_rate IS 'Share of executions th
 COMMENT ON COLUMN legacy.module_registry.created_at IS 'registered_at, UTC';
 COMMENT ON COLUMN legacy.module_registry.updated_at IS 'When the module last changed, UTC';
 
-CREATE OR REPLACE FUNCTION legacy.execution_total_note(module bigint)
-RETURNS bigint LANGUAGE sql AS $$
-    INSERT INTO hitherto.legacy_execution_total AS t
-    SELECT module, s.execution_count, s.total_ms FROM hitherto.legacy_execution_shown(module) s
+CREATE OR REPLACE FUNCTION legacy.execution_total_note(module bigint, execution_count bigint, total_ms double precision)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO hitherto.legacy_execution_total AS t VALUES (module, execution_total_note.execution_count, execution_total_note.total_ms)
     ON CONFLICT ON CONSTRAINT legacy_execution_total_pkey DO UPDATE SET total_ms = excluded.total_ms
-    RETURNING execution_count
 $$;
-COMMENT ON FUNCTION legacy.execution_total_note(bigint) IS 'Notes what the registry shows of a module now; its count';
+COMMENT ON FUNCTION legacy.execution_total_note(bigint, bigint, double precision) IS 'Notes what the registry shows of a module at a count';
 
 -- Old code reads count and average, and writes count + 1 and the average that follows. Several clients
 -- may have read the same; by the time one writes, the count may have passed it. So whoever names a
@@ -44,7 +42,7 @@ DECLARE
     basis double precision;
     duration numeric;
     rows bytea[] := '{}';
-    counted bigint;
+    shown hitherto.legacy_execution_total;
 BEGIN
     IF becomes.execution_count IS NULL OR becomes.execution_count < 1 OR runs > 10000 THEN
         RAISE EXCEPTION 'module_registry.execution_count of ''%'': % can''t follow on %; executions are counted by this store and never forgotten',
@@ -53,7 +51,9 @@ BEGIN
     IF becomes.avg_execution_time_ms IN ('NaN', 'Infinity', '-Infinity') THEN
         RAISE EXCEPTION 'module_registry.avg_execution_time_ms of ''%'': % is no duration', was.name, becomes.avg_execution_time_ms USING ERRCODE = 'check_violation';
     END IF;
-    PERFORM legacy.execution_total_note(was.id);
+    -- What others have counted since this statement began they have noted; the module's row is locked.
+    PERFORM legacy.execution_total_note(was.id, was.execution_count, was.execution_count * coalesce(was.avg_execution_time_ms, 0));
+    SELECT t.* INTO shown FROM hitherto.legacy_execution_total t WHERE t.module_id = was.id ORDER BY t.execution_count DESC LIMIT 1;
     IF was.execution_count = becomes.execution_count - runs THEN
         basis := was.execution_count * coalesce(was.avg_execution_time_ms, 0);
     ELSE
@@ -83,8 +83,8 @@ BEGIN
         rows := rows || hitherto.canonical_row(r);
     END LOOP;
     PERFORM hitherto.ledger_add(r.batch_id, 'legacy', 'module_execution', rows, r.started_at, r.started_at);
-    counted := legacy.execution_total_note(was.id);
-    DELETE FROM hitherto.legacy_execution_total t WHERE t.module_id = was.id AND t.execution_count < counted - 1000;
+    PERFORM legacy.execution_total_note(was.id, shown.execution_count + runs, shown.total_ms + runs * r.duration_ms);
+    DELETE FROM hitherto.legacy_execution_total t WHERE t.module_id = was.id AND t.execution_count < shown.execution_count - 1000;
 END
 $$;
 COMMENT ON FUNCTION legacy.execution_count(legacy.module_registry, legacy.module_registry, boolean) IS

@@ -20,21 +20,22 @@ ALTER TABLE hitherto.portfolio_snapshot ADD COLUMN legacy_id bigint;
 ALTER TABLE hitherto.portfolio_snapshot ALTER COLUMN legacy_id SET DEFAULT nextval('hitherto.portfolio_snapshot_legacy_id');
 
 -- Rows that are there already get their number, too. It is no part of what was recorded (canonical_row
--- leaves it out), so the append-only triggers stand aside for it.
+-- leaves it out), so the append-only trigger stands aside for it: taken off and put back, for a hypertable
+-- with columnstore can't disable one.
 SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
 DO $$
 DECLARE
     name text;
-    guarded boolean;
+    guard text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['health_check', 'risk_evaluation', 'portfolio_snapshot'] LOOP
-        guarded := EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = format('hitherto.%I', name)::regclass AND t.tgname = name || '_no_update');
-        IF guarded THEN
-            EXECUTE format('ALTER TABLE hitherto.%I DISABLE TRIGGER %I', name, name || '_no_update');
+        guard := (SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t WHERE t.tgrelid = format('hitherto.%I', name)::regclass AND t.tgname = name || '_no_update');
+        IF guard IS NOT NULL THEN
+            EXECUTE format('DROP TRIGGER %I ON hitherto.%I', name || '_no_update', name);
         END IF;
         EXECUTE format('UPDATE hitherto.%I SET legacy_id = nextval(%L) WHERE legacy_id IS NULL', name, 'hitherto.' || name || '_legacy_id');
-        IF guarded THEN
-            EXECUTE format('ALTER TABLE hitherto.%I ENABLE TRIGGER %I', name, name || '_no_update');
+        IF guard IS NOT NULL THEN
+            EXECUTE guard;
         END IF;
     END LOOP;
 END

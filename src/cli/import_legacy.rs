@@ -37,7 +37,9 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
             .collect();
         let mut text = table(&["old table", "rows there", "stored now", "stored in all", "refused"], &rows);
         if imported.iter().any(|t| t.refused > 0) {
-            text.push_str("\nwhy rows were refused: SELECT table_name, reason, record FROM hitherto.quarantine WHERE producer = 'import-legacy'\n");
+            text.push_str(
+                "\nwhy rows were refused: SELECT table_name, reason, record FROM hitherto.quarantine WHERE producer = 'import-legacy'\n",
+            );
         }
         text
     })?;

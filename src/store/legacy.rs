@@ -112,12 +112,21 @@ impl Store {
         }
         if imported.is_empty() {
             let names: Vec<&str> = TABLES.iter().map(|t| t.name).collect();
-            return Err(Error::new(ErrorKind::NotFound, format!("schema '{schema}' of {from} has none of the tables {}", names.join(", "))));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("schema '{schema}' of {from} has none of the tables {}", names.join(", ")),
+            ));
         }
         Ok(imported)
     }
 
-    async fn import_table(&self, old: &Client, source: &str, table: &Table, on_progress: &mut impl FnMut(&str, i64)) -> Result<ImportedTable> {
+    async fn import_table(
+        &self,
+        old: &Client,
+        source: &str,
+        table: &Table,
+        on_progress: &mut impl FnMut(&str, i64),
+    ) -> Result<ImportedTable> {
         let doing = format!("reading the old table {}", table.name);
         let old_rows: i64 = old.query_one(table.count, &[]).await.map_err(|e| Error::database(&doing, e))?.get(0);
         // Modules are few, and what they have counted may have grown.
@@ -180,7 +189,10 @@ async fn identity(old: &Client, schema: &str) -> Result<String> {
         .await
         .map_err(|e| Error::database("asking the old database who it is", e))?;
     if row.get(1) {
-        return Err(Error::new(ErrorKind::Refused, format!("schema '{schema}' there is this store's own; name the one with the old tables")));
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("schema '{schema}' there is this store's own; name the one with the old tables"),
+        ));
     }
     Ok(row.get(0))
 }

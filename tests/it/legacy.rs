@@ -84,7 +84,8 @@ async fn an_old_database_is_copied_over_and_again_adds_nothing() {
             ("execution_reports", 2, 2, 0),
             ("portfolio_snapshots", 2, 1, 1),
         ];
-        let first: Vec<_> = expected.iter().map(|(name, old, stored, refused)| ((*name).to_owned(), *old, *stored, *stored, *refused)).collect();
+        let first: Vec<_> =
+            expected.iter().map(|(name, old, stored, refused)| ((*name).to_owned(), *old, *stored, *stored, *refused)).collect();
         assert_eq!(counts(&document), first, "{}", db.name);
         let (_, document, _) = import(&url, &from).await;
         let again: Vec<_> = expected.iter().map(|(name, old, stored, refused)| ((*name).to_owned(), *old, 0, *stored, *refused)).collect();
@@ -94,13 +95,26 @@ async fn an_old_database_is_copied_over_and_again_adds_nothing() {
         let client = store.client().await.unwrap();
         let text = async |query: &str| client.query_one(query, &[]).await.unwrap().get::<_, String>(0);
         for (query, answer) in [
-            ("SELECT format('%s %s %s', count(*), count(DISTINCT legacy_id), count(DISTINCT batch_id)) FROM hitherto.health_check", "5000 5000 1002"),
-            ("SELECT string_agg(format('%s %s %s', name, execution_count, avg_execution_time_ms), ', ' ORDER BY name) FROM legacy.module_registry", "overseer 10 5.5, risk_management 0 "),
-            ("SELECT string_agg(format('%s %s %s', regime, status, confirmed), ', ' ORDER BY effective_from) FROM hitherto.regime_state",
-             "bull superseded f, bear superseded f, crisis active t, sideways expired f"),
-            ("SELECT count(*)::text FROM hitherto.regime_timeline a JOIN hitherto.regime_timeline b ON a.effective_until = b.effective_from", "2"),
-            ("SELECT string_agg(format('%s %s %s %s', order_id, event_type, trim_scale(last_quantity), trim_scale(last_price)), ', ' ORDER BY order_id, event_at, sequence) FROM hitherto.order_event",
-             "o-1 submitted  , o-1 fill 10 100.1, o-2 submitted  , o-2 cancelled  "),
+            (
+                "SELECT format('%s %s %s', count(*), count(DISTINCT legacy_id), count(DISTINCT batch_id)) FROM hitherto.health_check",
+                "5000 5000 1002",
+            ),
+            (
+                "SELECT string_agg(format('%s %s %s', name, execution_count, avg_execution_time_ms), ', ' ORDER BY name) FROM legacy.module_registry",
+                "overseer 10 5.5, risk_management 0 ",
+            ),
+            (
+                "SELECT string_agg(format('%s %s %s', regime, status, confirmed), ', ' ORDER BY effective_from) FROM hitherto.regime_state",
+                "bull superseded f, bear superseded f, crisis active t, sideways expired f",
+            ),
+            (
+                "SELECT count(*)::text FROM hitherto.regime_timeline a JOIN hitherto.regime_timeline b ON a.effective_until = b.effective_from",
+                "2",
+            ),
+            (
+                "SELECT string_agg(format('%s %s %s %s', order_id, event_type, trim_scale(last_quantity), trim_scale(last_price)), ', ' ORDER BY order_id, event_at, sequence) FROM hitherto.order_event",
+                "o-1 submitted  , o-1 fill 10 100.1, o-2 submitted  , o-2 cancelled  ",
+            ),
             ("SELECT format('%s %s', trim_scale(cash_balance), trim_scale(total_value)) FROM hitherto.portfolio_snapshot", "0.1 1001.1"),
             ("SELECT count(*)::text FROM hitherto.quarantine WHERE producer = 'import-legacy' AND reason <> ''", "5"),
         ] {
