@@ -126,7 +126,9 @@ BEGIN
         IF NOT FOUND THEN
             RETURN NULL;
         END IF;
-        IF (NEW.execution_count, NEW.avg_execution_time_ms, NEW.last_execution) IS DISTINCT FROM (OLD.execution_count, OLD.avg_execution_time_ms, OLD.last_execution) THEN
+        -- Old code may set figures to 0 where there are none yet.
+        IF (NEW.execution_count, NEW.avg_execution_time_ms, NEW.last_execution) IS DISTINCT FROM (OLD.execution_count, OLD.avg_execution_time_ms, OLD.last_execution)
+           AND (NEW.execution_count, OLD.execution_count) IS DISTINCT FROM (0::bigint, 0::bigint) THEN
             PERFORM legacy.execution_count(OLD, NEW, NEW.status IS DISTINCT FROM OLD.status AND NEW.status = 'error'
                                                      OR NEW.error_message IS DISTINCT FROM OLD.error_message AND NEW.error_message IS NOT NULL);
         END IF;
