@@ -22,7 +22,6 @@ pub use ledger::LedgerTotal;
 pub use loose_end::LooseEnd;
 pub use module::{ModuleRow, ModuleSilence, ModuleStats};
 pub use legacy::ImportedTable;
-pub use module::{ModuleRow, ModuleStats};
 pub use order::{ExecutionReport, OrderEventRow};
 pub use portfolio::PortfolioRow;
 pub use preview::Due;
