@@ -41,9 +41,13 @@ if [ "${1:-}" = test ] || [ "${1:-}" = notebook ]; then
         rm -rf .venv
         python3 -m venv .venv || { apt_install python3-venv && python3 -m venv .venv; } || missing "Python's venv" "sudo apt-get install python3-venv"
     fi
-    if ! cmp -s notebooks/requirements.txt .venv/requirements.txt; then
-        echo "installing the notebooks' packages into .venv"
-        .venv/bin/pip install --quiet --disable-pip-version-check -r notebooks/requirements.txt || missing "the notebooks' packages" ".venv/bin/pip install -r notebooks/requirements.txt"
-        cp notebooks/requirements.txt .venv/requirements.txt
-    fi
+    for part in notebooks tests/legacy; do
+        [ "$part" = notebooks ] || [ "$1" = test ] || continue
+        noted=.venv/$(basename "$part")-requirements.txt
+        if ! cmp -s "$part/requirements.txt" "$noted"; then
+            echo "installing the packages of $part into .venv"
+            .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$part/requirements.txt" || missing "the packages of $part" ".venv/bin/pip install -r $part/requirements.txt"
+            cp "$part/requirements.txt" "$noted"
+        fi
+    done
 fi

@@ -9,6 +9,7 @@ mod doctor;
 pub mod embedded;
 mod engine;
 mod export;
+mod import_legacy;
 mod ingest;
 mod maintain;
 mod migrate;
@@ -60,6 +61,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Put newline-delimited JSON into a table
     Ingest(ingest::Args),
+    /// Copy the database of the system that this store replaces
+    ImportLegacy(import_legacy::Args),
     /// Write the Parquet lake, or one dataset into one file
     Export(export::Args),
     /// Run what is due: refresh of aggregates, columnstore, retention
@@ -136,6 +139,7 @@ async fn run(cli: Cli, output: Output) -> Result<Ending> {
         Command::Migrate(args) => migrate::run(args, database, output).await,
         Command::Doctor(args) => doctor::run(args, database, output).await,
         Command::Ingest(args) => ingest::run(args, database, output).await,
+        Command::ImportLegacy(args) => import_legacy::run(args, database, output).await,
         Command::Export(args) => export::run(args, database, output).await,
         Command::Maintain(args) => maintain::run(args, database, output).await,
         Command::Retention(args) => retention::run(args, database, output).await,

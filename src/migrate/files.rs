@@ -26,6 +26,8 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/142_audit", sql: include_str!("../../sql/schema/142_audit.sql") },
     File { name: "schema/150_upkeep_policy", sql: include_str!("../../sql/schema/150_upkeep_policy.sql") },
     File { name: "schema/152_module_heard", sql: include_str!("../../sql/schema/152_module_heard.sql") },
+    File { name: "schema/160_legacy", sql: include_str!("../../sql/schema/160_legacy.sql") },
+    File { name: "schema/161_legacy_import", sql: include_str!("../../sql/schema/161_legacy_import.sql") },
 ];
 
 /// What only TimescaleDB has.
@@ -69,4 +71,16 @@ pub(super) const VIEWS: &[File] = &[
     File { name: "views/209_aggregate_freshness", sql: include_str!("../../sql/views/209_aggregate_freshness.sql") },
     File { name: "views/210_order_anomaly", sql: include_str!("../../sql/views/210_order_anomaly.sql") },
     File { name: "views/211_module_silence", sql: include_str!("../../sql/views/211_module_silence.sql") },
+];
+
+/// The tables of the system that this store replaces, as views: replayed after those that analysts read.
+pub(super) const LEGACY: &[File] = &[
+    File { name: "legacy/300_value", sql: include_str!("../../sql/legacy/300_value.sql") },
+    File { name: "legacy/301_module_registry", sql: include_str!("../../sql/legacy/301_module_registry.sql") },
+    File { name: "legacy/302_module_health_checks", sql: include_str!("../../sql/legacy/302_module_health_checks.sql") },
+    File { name: "legacy/303_regime_states", sql: include_str!("../../sql/legacy/303_regime_states.sql") },
+    File { name: "legacy/304_risk_evaluations", sql: include_str!("../../sql/legacy/304_risk_evaluations.sql") },
+    File { name: "legacy/305_execution_reports", sql: include_str!("../../sql/legacy/305_execution_reports.sql") },
+    File { name: "legacy/306_portfolio_snapshots", sql: include_str!("../../sql/legacy/306_portfolio_snapshots.sql") },
+    File { name: "legacy/310_import", sql: include_str!("../../sql/legacy/310_import.sql") },
 ];

@@ -3,7 +3,7 @@
 //! Files under `sql/schema` and the engine's own folder are applied once, in the order of the number
 //! at the head of their names, each in one transaction with its line in `hitherto.schema_migration`:
 //! a migration that dies leaves whole files behind and the next run goes on from there. Files under
-//! `sql/views` are replayed every time, in one transaction.
+//! `sql/views` and `sql/legacy` are replayed every time, in one transaction.
 
 mod files;
 mod statement;
@@ -218,7 +218,7 @@ async fn migrate_locked(client: &mut Client, engine: Engine) -> Result<Migrated>
     }
     let doing = "replaying the views";
     let tx = client.transaction().await.map_err(|e| Error::database(doing, e))?;
-    for file in files::VIEWS {
+    for file in files::VIEWS.iter().chain(files::LEGACY) {
         apply(&tx, file).await?;
     }
     tx.commit().await.map_err(|e| Error::database(doing, e))?;
@@ -287,9 +287,13 @@ mod tests {
     #[test]
     fn every_file_of_sql_is_compiled_in() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
-        for (folder, compiled) in
-            [("schema", files::SCHEMA), ("timescaledb", files::TIMESCALEDB), ("postgresql", files::POSTGRESQL), ("views", files::VIEWS)]
-        {
+        for (folder, compiled) in [
+            ("schema", files::SCHEMA),
+            ("timescaledb", files::TIMESCALEDB),
+            ("postgresql", files::POSTGRESQL),
+            ("views", files::VIEWS),
+            ("legacy", files::LEGACY),
+        ] {
             let on_disk: BTreeSet<String> = std::fs::read_dir(root.join(folder))
                 .unwrap()
                 .map(|entry| format!("{folder}/{}", entry.unwrap().path().file_stem().unwrap().to_string_lossy()))

@@ -19,6 +19,15 @@ pub(crate) struct Db {
 }
 
 impl Db {
+    /// Where other programs find it; `None` on a server that was named, whose password is not told.
+    pub(crate) fn url(&self) -> Option<String> {
+        match (&self._engine, self.name) {
+            (Some(engine), _) => Some(engine.url()),
+            (None, "HITHERTO_TEST_DATABASE_URL") => None,
+            (None, _) => Some(format!("postgresql://postgres@127.0.0.1:{}/{}", server().port, self.config.database().unwrap())),
+        }
+    }
+
     /// Runs TimescaleDB's own refresh policies, as its background workers would.
     pub(crate) async fn run_refresh_policies(&self) {
         self.run_jobs("policy_refresh_continuous_aggregate").await;

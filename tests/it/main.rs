@@ -12,6 +12,7 @@ mod database_manager;
 mod embedded;
 mod export;
 mod ingest;
+mod legacy;
 mod migrate;
 mod order;
 mod regime;

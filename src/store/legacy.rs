@@ -1,0 +1,198 @@
+//! Takes over the database of the system that this store replaces.
+
+use serde::Serialize;
+use tokio_postgres::Client;
+
+use super::Store;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What became of an old table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImportedTable {
+    /// The old table.
+    pub table_name: String,
+    /// Rows that it has now.
+    pub old_rows: i64,
+    /// Rows stored by this run.
+    pub stored_now: i64,
+    /// Rows stored by this and earlier runs.
+    pub stored: i64,
+    /// Rows refused by this and earlier runs; they are in `hitherto.quarantine`, with the reason.
+    pub refused: i64,
+}
+
+impl ImportedTable {
+    /// Every row of the old table is accounted for.
+    pub fn is_complete(&self) -> bool {
+        self.stored + self.refused >= self.old_rows
+    }
+}
+
+/// Rows handed over in one transaction.
+const ROWS: i64 = 2_000;
+
+struct Table {
+    name: &'static str,
+    count: &'static str,
+    /// The rows past an id, $2 at most, as one JSON array.
+    read: &'static str,
+}
+
+macro_rules! table {
+    ($name:literal) => {
+        table!(
+            $name,
+            concat!(
+                "-- import_read\nSELECT json_agg(t ORDER BY t.id)::text, max(t.id)::bigint FROM (SELECT * FROM ",
+                $name,
+                " WHERE id > $1::bigint ORDER BY id LIMIT $2) t"
+            )
+        )
+    };
+    ($name:literal, $read:expr) => {
+        Table { name: $name, count: concat!("-- import_count\nSELECT count(*) FROM ", $name), read: $read }
+    };
+}
+
+/// Regimes in the order in which they began. A regime was in force if it is active, or has an end, or
+/// began before the newest active one did; where it has no end of its own, it ends where the next begins.
+const REGIMES: &str = "-- import_read
+WITH regime AS (
+    SELECT r.*, coalesce(r.effective_from, r.created_at) AS starts,
+           coalesce(r.id = (SELECT a.id FROM regime_states a WHERE a.is_active ORDER BY coalesce(a.effective_from, a.created_at) DESC, a.id DESC LIMIT 1), false) AS newest,
+           (SELECT max(coalesce(a.effective_from, a.created_at)) FROM regime_states a WHERE a.is_active) AS newest_starts
+    FROM regime_states r
+), known AS (
+    SELECT *, coalesce(is_active, false) OR effective_from IS NOT NULL AND (effective_until IS NOT NULL OR newest_starts IS NULL OR starts < newest_starts) AS period
+    FROM regime
+), told AS (
+    SELECT *, CASE WHEN period AND NOT newest THEN lead(starts) OVER (PARTITION BY period ORDER BY starts, id) END AS next_from FROM known
+)
+SELECT json_agg(t ORDER BY t.starts, t.id)::text, max(t.id)::bigint FROM told t WHERE t.id > $1::bigint AND $2::bigint > 0";
+
+const TABLES: [Table; 6] = [
+    table!("module_registry"),
+    table!("module_health_checks"),
+    table!("regime_states", REGIMES),
+    table!("risk_evaluations"),
+    table!("execution_reports"),
+    table!("portfolio_snapshots"),
+];
+
+impl Store {
+    /// Copies an old database's tables over, from its schema `schema`. Run again, it adds what is new: what
+    /// has been copied is noted with the rows. Rows that break a rule of this store go to quarantine.
+    ///
+    /// # Errors
+    /// `Unreachable` when either database is, `NotFound` when the schema has none of the old tables,
+    /// `Refused` when it is this store's own.
+    pub async fn legacy_import(&self, from: &Config, schema: &str, mut on_progress: impl FnMut(&str, i64)) -> Result<Vec<ImportedTable>> {
+        let old = from.connect().await?;
+        let doing = "preparing to read the old database";
+        old.query_one("-- import_schema\nSELECT set_config('search_path', quote_ident($1), false)", &[&schema])
+            .await
+            .map_err(|e| Error::database(doing, e))?;
+        // One state of all its tables, whoever still writes there.
+        old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(|e| Error::database(doing, e))?;
+        let source = identity(&old, schema).await?;
+        let mut imported = Vec::new();
+        for table in &TABLES {
+            let row = old
+                .query_one(
+                    "-- import_find
+                     SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($1) AND relkind IN ('r', 'p'))",
+                    &[&table.name],
+                )
+                .await
+                .map_err(|e| Error::database(doing, e))?;
+            if row.get(0) {
+                imported.push(self.import_table(&old, &source, table, &mut on_progress).await?);
+            }
+        }
+        if imported.is_empty() {
+            let names: Vec<&str> = TABLES.iter().map(|t| t.name).collect();
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("schema '{schema}' of {from} has none of the tables {}", names.join(", ")),
+            ));
+        }
+        Ok(imported)
+    }
+
+    async fn import_table(
+        &self,
+        old: &Client,
+        source: &str,
+        table: &Table,
+        on_progress: &mut impl FnMut(&str, i64),
+    ) -> Result<ImportedTable> {
+        let doing = format!("reading the old table {}", table.name);
+        let old_rows: i64 = old.query_one(table.count, &[]).await.map_err(|e| Error::database(&doing, e))?.get(0);
+        // Modules are few, and what they have counted may have grown.
+        let anew = table.name == "module_registry";
+        let before = self.imported(source, table.name).await?;
+        let mut after = if anew { 0 } else { before.0 };
+        let limit = if anew { i64::MAX } else { ROWS };
+        let mut stored_now = 0;
+        loop {
+            let row = old.query_one(table.read, &[&after, &limit]).await.map_err(|e| Error::database(&doing, e))?;
+            let Some(rows) = row.get::<_, Option<String>>(0) else { break };
+            after = row.get(1);
+            let (source, name) = (source.to_owned(), table.name);
+            stored_now += self
+                .run_tx("legacy_import", move |tx| {
+                    let (source, rows) = (source.clone(), rows.clone());
+                    Box::pin(async move {
+                        tx.query_one("-- legacy_import\nSELECT stored FROM legacy.import($1, $2, $3::text::json)", &[&source, &name, &rows])
+                            .await
+                            .map(|row| row.get::<_, i64>(0))
+                            .map_err(|e| Error::database(&format!("storing rows of the old table {name}"), e))
+                    })
+                })
+                .await?;
+            on_progress(table.name, stored_now);
+            if anew {
+                break;
+            }
+        }
+        let (_, stored, refused) = self.imported(source, table.name).await?;
+        let stored_now = if anew { stored - before.1 } else { stored_now };
+        Ok(ImportedTable { table_name: table.name.to_owned(), old_rows, stored_now, stored, refused })
+    }
+
+    /// Up to which id, rows stored, rows refused.
+    async fn imported(&self, source: &str, table_name: &str) -> Result<(i64, i64, i64)> {
+        let row = self
+            .client()
+            .await?
+            .query_opt(
+                "-- legacy_imported
+                 SELECT upto_id, stored, refused FROM hitherto.legacy_import WHERE source = $1 AND table_name = $2",
+                &[&source, &table_name],
+            )
+            .await
+            .map_err(|e| Error::database("reading hitherto.legacy_import", e))?;
+        Ok(row.map_or((0, 0, 0), |row| (row.get(0), row.get(1), row.get(2))))
+    }
+}
+
+/// The same however the database is reached.
+async fn identity(old: &Client, schema: &str) -> Result<String> {
+    let row = old
+        .query_one(
+            "-- import_identity
+             SELECT format('%s/%s/%s', (SELECT system_identifier FROM pg_control_system()), current_database(), $1::text),
+                    to_regclass('hitherto.schema_migration') IS NOT NULL AND $1 IN ('legacy', 'hitherto')",
+            &[&schema],
+        )
+        .await
+        .map_err(|e| Error::database("asking the old database who it is", e))?;
+    if row.get(1) {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("schema '{schema}' there is this store's own; name the one with the old tables"),
+        ));
+    }
+    Ok(row.get(0))
+}
