@@ -1,10 +1,14 @@
+-- A decision names who made it; what was written as decided before this rule was its classifier's.
+UPDATE hitherto.regime_state
+SET decided_by = coalesce(nullif(btrim(decided_by), ''), classified_by), decided_at = coalesce(decided_at, effective_from, proposed_at)
+WHERE status IN ('active', 'superseded', 'rejected') AND (decided_at IS NULL OR coalesce(btrim(decided_by), '') = '');
+
 ALTER TABLE hitherto.regime_state
     ADD COLUMN confirmed           boolean NOT NULL DEFAULT false,
     ADD COLUMN first_confirmed_by  text,
     ADD COLUMN legacy              boolean NOT NULL DEFAULT false,
-    -- Rows from before this rule may lack a name.
     ADD CONSTRAINT regime_state_decided_by_present CHECK
-        (status IN ('proposed', 'expired') OR (decided_at IS NOT NULL AND decided_by IS NOT NULL AND length(btrim(decided_by)) BETWEEN 1 AND 200)) NOT VALID;
+        (status IN ('proposed', 'expired') OR (decided_at IS NOT NULL AND decided_by IS NOT NULL AND length(btrim(decided_by)) BETWEEN 1 AND 200));
 COMMENT ON COLUMN hitherto.regime_state.confirmed IS 'Whether a person confirmed it';
 COMMENT ON COLUMN hitherto.regime_state.first_confirmed_by IS 'First of the two people who must confirm a change into or out of crisis, where two must';
 COMMENT ON COLUMN hitherto.regime_state.legacy IS 'Written through the schema legacy: its writer had made the decision, the rules of confirmation do not hold it back';
