@@ -311,21 +311,26 @@ class HealthChecks(unittest.TestCase):
     def test_a_lookup_goes_by_an_index(self):
         sql(
             """INSERT INTO hitherto.health_check (checked_at, module_id, status, batch_id)
-               SELECT now() - n * INTERVAL '1 second', n % 50 + 1000000, 'healthy', '00000000-0000-0000-0000-000000000001' FROM generate_series(1, 50000) n"""
+               SELECT now() - n * INTERVAL '1 second', n % 500 + 1000000, 'healthy', '00000000-0000-0000-0000-000000000001' FROM generate_series(1, 50000) n"""
         )
-        sql("ANALYZE hitherto.health_check")
-        plan = "\n".join(r[0] for r in sql("EXPLAIN SELECT * FROM module_health_checks WHERE id = 17"))
-        self.assertIn("legacy_id_idx", plan)
-        query = "EXPLAIN SELECT * FROM module_health_checks WHERE module_id = 1000001 ORDER BY created_at DESC LIMIT 10"
-        plan = "\n".join(r[0] for r in sql(query))
-        self.assertIn("health_check_module_id_checked_at_idx", plan)
+        sql("ANALYZE hitherto.health_check, hitherto.legacy_tombstone")
+
+        def plan(query):
+            # What is asked is whether the view lets an index be used; on a small table the planner may not care to.
+            with DB.engine.begin() as connection:
+                connection.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL max_parallel_workers_per_gather = 0"))
+                return "\n".join(row[0] for row in connection.execute(text(f"EXPLAIN {query}")))
+
+        self.assertIn("legacy_id_idx", plan("SELECT * FROM module_health_checks WHERE id = 17"))
+        newest = "SELECT * FROM module_health_checks WHERE module_id = 1000001 ORDER BY created_at DESC LIMIT 10"
+        self.assertIn("health_check_module_id_checked_at_idx", plan(newest))
         # docs/legacy.md: with this index nothing is sorted either.
         sql("CREATE INDEX legacy_created_at_idx ON hitherto.health_check (module_id, (checked_at AT TIME ZONE 'UTC') DESC)")
-        sql("ANALYZE hitherto.health_check")
-        plan = "\n".join(r[0] for r in sql(query))
+        sql("ANALYZE hitherto.health_check, hitherto.legacy_tombstone")
+        found = plan(newest)
         sql("DROP INDEX hitherto.legacy_created_at_idx")
-        self.assertIn("legacy_created_at_idx", plan)
-        self.assertNotIn("Sort", plan)
+        self.assertIn("legacy_created_at_idx", found)
+        self.assertNotIn("Sort", found)
 
 
 class Regimes(unittest.TestCase):
