@@ -41,8 +41,14 @@ BEGIN
 END
 $$;
 
--- SELECT ... WHERE id = N. In the columnstore TimescaleDB makes a filter of its own of them.
-CREATE INDEX health_check_legacy_id_idx ON hitherto.health_check (legacy_id);
+-- Whoever may INSERT may take a number.
+GRANT USAGE ON SEQUENCE hitherto.health_check_legacy_id, hitherto.risk_evaluation_legacy_id, hitherto.portfolio_snapshot_legacy_id,
+    hitherto.execution_report_legacy_id, hitherto.regime_state_legacy_id TO PUBLIC;
+
+-- SELECT ... WHERE id = N. Ids go up as rows come, so that a range a few pages finds one; a B-tree would take a
+-- third of the speed of COPY from everybody who writes health checks.
+CREATE INDEX health_check_legacy_id_idx ON hitherto.health_check USING brin (legacy_id) WITH (pages_per_range = 32, autosummarize = on);
+-- In the columnstore TimescaleDB makes a filter of its own of these two.
 CREATE INDEX risk_evaluation_legacy_id_idx ON hitherto.risk_evaluation (legacy_id);
 CREATE INDEX portfolio_snapshot_legacy_id_idx ON hitherto.portfolio_snapshot (legacy_id);
 CREATE UNIQUE INDEX execution_report_legacy_id_unique ON hitherto.execution_report (legacy_id);

@@ -44,6 +44,7 @@ pub(super) const TIMESCALEDB: &[File] = &[
     File { name: "timescaledb/122_latency_percentile", sql: include_str!("../../sql/timescaledb/122_latency_percentile.sql") },
     File { name: "timescaledb/136_regime_expire", sql: include_str!("../../sql/timescaledb/136_regime_expire.sql") },
     File { name: "timescaledb/151_upkeep_policy", sql: include_str!("../../sql/timescaledb/151_upkeep_policy.sql") },
+    File { name: "timescaledb/162_legacy", sql: include_str!("../../sql/timescaledb/162_legacy.sql") },
 ];
 
 /// The same names on plain PostgreSQL.

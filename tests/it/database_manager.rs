@@ -68,7 +68,7 @@ async fn decisions_orders_and_snapshots_are_stored_under_the_old_names() {
             db.name
         );
         let steps: Vec<String> = db.store.decision_trail(&proposal).await.unwrap().into_iter().map(|s| s.step).collect();
-        assert_eq!(steps, ["signal", "proposed", "risk", "order", "fill"], "{}", db.name);
+        assert_eq!(steps, ["signal", "regime", "proposed", "risk", "order", "fill"], "{}", db.name);
         for wrong in [vec![], vec![event(EventType::Submitted), OrderEvent::new("order-2", EventType::Submitted)]] {
             assert_eq!(manager.store_execution_report(wrong).await.unwrap_err().kind(), ErrorKind::Invalid);
         }

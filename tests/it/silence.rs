@@ -70,7 +70,9 @@ async fn loaded_history_is_not_silent_and_a_platform_that_stopped_is() {
         store(&db.store, (0..60).map(|n| ModuleExecution::new("n", 1.0).at(old - TimeDelta::minutes(n))).collect()).await;
         assert_eq!((silent(&db).await, db.store.silent_since().await.unwrap()), (vec![], None), "{}", db.name);
         // As if it had been written when it happened.
-        let live = "UPDATE hitherto.ingest_batch SET committed_at = max_time + INTERVAL '1 second'";
+        let live = "SET session_replication_role = replica;
+                    UPDATE hitherto.ingest_batch SET committed_at = max_time + INTERVAL '1 second';
+                    RESET session_replication_role";
         db.store.client().await.unwrap().batch_execute(live).await.unwrap();
         let since = db.store.silent_since().await.unwrap().unwrap();
         assert_eq!((silent(&db).await.len(), since.timestamp()), (0, old.timestamp()), "{}: nobody writes: one finding", db.name);
