@@ -2,26 +2,33 @@
 -- when retention drops the event, so that a producer that replays an old log still changes nothing.
 CREATE TABLE hitherto.order_event_key (
     event_id  text COLLATE "C" NOT NULL CONSTRAINT order_event_key_pkey PRIMARY KEY,
-    event_at  timestamptz      NOT NULL
+    event_at  timestamptz      NOT NULL,
+    order_id  text COLLATE "C" NOT NULL
 );
 COMMENT ON TABLE hitherto.order_event_key IS 'Ids that order events have taken; outlives the events';
 COMMENT ON COLUMN hitherto.order_event_key.event_id IS 'The event''s own id';
 COMMENT ON COLUMN hitherto.order_event_key.event_at IS 'Time of the event that took it first';
-INSERT INTO hitherto.order_event_key SELECT event_id, min(event_at) FROM hitherto.order_event GROUP BY event_id;
+COMMENT ON COLUMN hitherto.order_event_key.order_id IS 'Its order';
+-- Nobody stores an event between its ids being read and the triggers below.
+LOCK TABLE hitherto.order_event IN SHARE ROW EXCLUSIVE MODE;
+INSERT INTO hitherto.order_event_key SELECT DISTINCT ON (event_id) event_id, event_at, order_id FROM hitherto.order_event ORDER BY event_id, event_at;
 
 CREATE TABLE hitherto.order_event_conflict (
     event_id  text COLLATE "C" NOT NULL,
     digest    bytea            NOT NULL,
     order_id  text COLLATE "C" NOT NULL,
+    refused_order_id  text COLLATE "C" NOT NULL,
     batch_id  uuid             NOT NULL,
     CONSTRAINT order_event_conflict_pkey PRIMARY KEY (event_id, digest)
 );
--- The fold flags the order whose event's id was taken a second time.
+-- The fold flags both orders: the one whose event's id was taken a second time, and the one that lacks an event.
 CREATE INDEX order_event_conflict_order_id_idx ON hitherto.order_event_conflict (order_id);
+CREATE INDEX order_event_conflict_refused_order_id_idx ON hitherto.order_event_conflict (refused_order_id);
 COMMENT ON TABLE hitherto.order_event_conflict IS 'Events that came under an id that stands with other content: they are in quarantine, the first stays';
 COMMENT ON COLUMN hitherto.order_event_conflict.event_id IS 'The id';
 COMMENT ON COLUMN hitherto.order_event_conflict.digest IS 'SHA-256 of the refused event, so that it is refused once however often it comes';
 COMMENT ON COLUMN hitherto.order_event_conflict.order_id IS 'Order of the event that stands';
+COMMENT ON COLUMN hitherto.order_event_conflict.refused_order_id IS 'Order of the refused event';
 COMMENT ON COLUMN hitherto.order_event_conflict.batch_id IS 'Batch that the refused event came with';
 
 -- Both are asked for every event or order of a batch. Without STRICT they become part of the query.
@@ -155,7 +162,8 @@ BEGIN
                    array_remove(ARRAY[
                        CASE WHEN s.asset_changed THEN 'asset_changed' END,
                        CASE WHEN s.correction_unknown THEN 'correction_of_unknown_fill' END,
-                       CASE WHEN EXISTS (SELECT FROM hitherto.order_event_conflict c WHERE c.order_id = s.order_id) THEN 'event_id_conflict' END,
+                       CASE WHEN EXISTS (SELECT FROM hitherto.order_event_conflict c WHERE c.order_id = s.order_id)
+                             OR EXISTS (SELECT FROM hitherto.order_event_conflict c WHERE c.refused_order_id = s.order_id) THEN 'event_id_conflict' END,
                        CASE WHEN s.last_step > s.rejected_step THEN 'fill_after_reject' END,
                        CASE WHEN s.quantity_not_positive THEN 'non_positive_quantity' END,
                        CASE WHEN s.out_of_range THEN 'out_of_range' END,
@@ -189,25 +197,31 @@ COMMENT ON FUNCTION hitherto.execution_report_fold(text[]) IS
 CREATE FUNCTION hitherto.order_event_claim()
 RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    stands hitherto.order_event;
-    refused jsonb;
+    key hitherto.order_event_key;
+    event jsonb := to_jsonb(NEW) - '{recorded_at,batch_id}'::text[];
+    stands jsonb;
 BEGIN
-    INSERT INTO hitherto.order_event_key (event_id, event_at) VALUES (NEW.event_id, NEW.event_at) ON CONFLICT DO NOTHING;
+    INSERT INTO hitherto.order_event_key (event_id, event_at, order_id) VALUES (NEW.event_id, NEW.event_at, NEW.order_id) ON CONFLICT DO NOTHING;
     IF FOUND THEN
         RETURN NEW;
     END IF;
-    SELECT e.* INTO stands FROM hitherto.order_event_key k JOIN hitherto.order_event e USING (event_id, event_at) WHERE k.event_id = NEW.event_id;
-    refused := to_jsonb(NEW) - '{recorded_at,batch_id}'::text[];
-    IF stands.event_id IS NULL OR to_jsonb(stands) - '{recorded_at,batch_id}'::text[] = refused THEN
+    IF EXISTS (SELECT FROM hitherto.order_event e WHERE e.event_id = NEW.event_id AND e.event_at = NEW.event_at
+               AND to_jsonb(e) - '{recorded_at,batch_id}'::text[] = event) THEN
         RETURN NULL;
     END IF;
-    INSERT INTO hitherto.order_event_conflict (event_id, digest, order_id, batch_id)
-    VALUES (NEW.event_id, sha256(convert_to(refused::text, 'UTF8')), stands.order_id, NEW.batch_id) ON CONFLICT DO NOTHING;
+    SELECT * INTO key FROM hitherto.order_event_key k WHERE k.event_id = NEW.event_id;
+    SELECT to_jsonb(e) - '{recorded_at,batch_id}'::text[] INTO stands FROM hitherto.order_event e WHERE e.event_id = key.event_id AND e.event_at = key.event_at;
+    -- Retention has dropped the event: id, time and order tell it from another.
+    IF NOT FOUND AND (key.event_at, key.order_id) = (NEW.event_at, NEW.order_id) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO hitherto.order_event_conflict (event_id, digest, order_id, refused_order_id, batch_id)
+    VALUES (NEW.event_id, sha256(convert_to(event::text, 'UTF8')), key.order_id, NEW.order_id, NEW.batch_id) ON CONFLICT DO NOTHING;
     IF FOUND THEN
         INSERT INTO hitherto.quarantine (batch_id, producer, table_name, record, sqlstate, reason)
-        VALUES (NEW.batch_id, session_user, 'order_event', refused::text, '23505',
-                format('event_id %s stands with other content, which stays: %s', NEW.event_id, to_jsonb(stands) - '{recorded_at,batch_id}'::text[]));
-        PERFORM hitherto.execution_report_fold(ARRAY[stands.order_id]);
+        VALUES (NEW.batch_id, session_user, 'order_event', event::text, '23505',
+                format('event_id %s stands with other content, which stays: %s', NEW.event_id, coalesce(stands, to_jsonb(key))));
+        PERFORM hitherto.execution_report_fold(ARRAY[key.order_id, NEW.order_id]);
     END IF;
     RETURN NULL;
 END

@@ -7,6 +7,8 @@ ALTER TABLE hitherto.regime_state
     ADD COLUMN confirmed           boolean NOT NULL DEFAULT false,
     ADD COLUMN first_confirmed_by  text,
     ADD COLUMN legacy              boolean NOT NULL DEFAULT false,
+    ADD CONSTRAINT regime_state_times_finite CHECK
+        (isfinite(proposed_at) AND isfinite(decide_by) AND isfinite(decided_at) AND isfinite(effective_from) AND isfinite(effective_until)),
     ADD CONSTRAINT regime_state_decided_by_present CHECK
         (status IN ('proposed', 'expired') OR (decided_at IS NOT NULL AND decided_by IS NOT NULL AND length(btrim(decided_by)) BETWEEN 1 AND 200));
 COMMENT ON COLUMN hitherto.regime_state.confirmed IS 'Whether a person confirmed it';
@@ -62,7 +64,7 @@ WHERE s.took_place ORDER BY s.event_at;
 CREATE FUNCTION hitherto.regime_in_force(besides text)
 RETURNS text LANGUAGE sql STABLE AS $$
     SELECT r.regime FROM hitherto.regime_state r WHERE r.effective_from IS NOT NULL AND r.regime_id IS DISTINCT FROM besides
-    ORDER BY r.effective_from DESC, r.effective_until DESC NULLS FIRST LIMIT 1
+    ORDER BY r.status = 'active' DESC, r.effective_until DESC LIMIT 1
 $$;
 COMMENT ON FUNCTION hitherto.regime_in_force(text) IS 'The regime that is in force, or was last, not looking at the one with this regime_id';
 
@@ -92,20 +94,33 @@ COMMENT ON FUNCTION hitherto.regime_state_lock() IS 'One decision on regimes at 
 CREATE FUNCTION hitherto.regime_state_inserted()
 RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT NEW.legacy AND NEW.status IN ('proposed', 'active') THEN
+    IF NEW.legacy THEN
+        RETURN NEW;
+    END IF;
+    IF NEW.status = 'proposed' THEN
+        -- Nobody has decided yet, whatever the row says.
         NEW.requires_confirmation := hitherto.regime_rule_holds(NEW);
-        IF NEW.status = 'active' AND NEW.requires_confirmation AND NOT NEW.confirmed AND NEW.decided_by = NEW.classified_by THEN
-            RAISE EXCEPTION 'regime % requires confirmation: % has classified it, somebody else must decide', NEW.regime_id, NEW.classified_by
-                USING ERRCODE = '23514', HINT = 'insert it as proposed, and confirm it';
+        NEW.confirmed := false;
+        NEW.first_confirmed_by := NULL;
+        NEW.decided_at := NULL;
+        NEW.decided_by := NULL;
+    ELSIF NEW.status = 'active' THEN
+        IF hitherto.regime_rule_holds(NEW) THEN
+            RAISE EXCEPTION 'regime % requires confirmation', NEW.regime_id USING ERRCODE = '23514', HINT = 'insert it as proposed, and confirm it';
+        ELSIF NEW.effective_from > clock_timestamp() THEN
+            RAISE EXCEPTION 'regime % would be in force from %, which is to come', NEW.regime_id, NEW.effective_from USING ERRCODE = '23514';
         END IF;
     END IF;
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION hitherto.regime_state_inserted() IS 'Sets requires_confirmation by rule; refuses an active regime that nobody but its classifier decided on';
+COMMENT ON FUNCTION hitherto.regime_state_inserted() IS 'Sets requires_confirmation by rule; refuses an active regime that a person must confirm';
 
 CREATE FUNCTION hitherto.regime_state_updated()
 RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    -- Set by the functions that take a whole step, as from one regime in force to the next.
+    step boolean := current_setting('hitherto.regime_step', true) IS NOT DISTINCT FROM 'on';
 BEGIN
     IF OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (('proposed', 'active'), ('proposed', 'rejected'), ('proposed', 'expired'), ('active', 'superseded')) THEN
         RAISE EXCEPTION 'regime % is % since %, decided by %: it can''t become %', OLD.regime_id, OLD.status,
@@ -113,12 +128,20 @@ BEGIN
             USING ERRCODE = '55000', HINT = 'propose another one';
     END IF;
     IF NEW.regime_id <> OLD.regime_id
-       OR NOT NEW.legacy AND (NEW.regime, NEW.confidence, NEW.method, NEW.classified_by, NEW.reasoning, NEW.context, NEW.proposed_at, NEW.requires_confirmation)
-          IS DISTINCT FROM (OLD.regime, OLD.confidence, OLD.method, OLD.classified_by, OLD.reasoning, OLD.context, OLD.proposed_at, OLD.requires_confirmation)
+       OR NEW.legacy <> OLD.legacy AND NOT step
+       OR NOT NEW.legacy AND (NEW.regime, NEW.confidence, NEW.method, NEW.classified_by, NEW.reasoning, NEW.context, NEW.proposed_at, NEW.decide_by, NEW.requires_confirmation)
+          IS DISTINCT FROM (OLD.regime, OLD.confidence, OLD.method, OLD.classified_by, OLD.reasoning, OLD.context, OLD.proposed_at, OLD.decide_by, OLD.requires_confirmation)
+       OR NOT NEW.legacy AND OLD.status <> 'proposed' AND (NEW.confirmed, NEW.first_confirmed_by) IS DISTINCT FROM (OLD.confirmed, OLD.first_confirmed_by)
        OR OLD.status <> 'proposed' AND (NEW.decided_at, NEW.decided_by, NEW.effective_from) IS DISTINCT FROM (OLD.decided_at, OLD.decided_by, OLD.effective_from)
        OR OLD.status = 'superseded' AND NEW.effective_until <> OLD.effective_until THEN
         RAISE EXCEPTION 'regime % is %: what was proposed and decided stays as it was', OLD.regime_id, OLD.status
             USING ERRCODE = '55000', HINT = 'propose another one';
+    END IF;
+    IF NEW.status = 'superseded' AND OLD.status = 'active' AND NOT step THEN
+        RAISE EXCEPTION 'regime % is in force until another one takes its place', OLD.regime_id USING ERRCODE = '55000',
+            HINT = 'propose that one, or put a proposed one in force with hitherto.regime_decide or hitherto.regime_put_in_force';
+    ELSIF NEW.status = 'active' AND OLD.status <> 'active' AND NEW.effective_from > clock_timestamp() THEN
+        RAISE EXCEPTION 'regime % would be in force from %, which is to come', NEW.regime_id, NEW.effective_from USING ERRCODE = '55000';
     END IF;
     IF OLD.status = 'proposed' AND NEW.status = 'active' AND NOT NEW.legacy THEN
         IF OLD.decide_by < clock_timestamp() THEN
@@ -175,19 +198,23 @@ END
 $$;
 COMMENT ON FUNCTION hitherto.regime_state_noted() IS 'Writes each step to regime_event; a proposal that needs no confirmation takes effect';
 
+-- What waits already is held to the rule as well.
+UPDATE hitherto.regime_state r SET requires_confirmation = true WHERE r.status = 'proposed' AND hitherto.regime_rule_holds(r);
+
 CREATE TRIGGER regime_state_lock BEFORE INSERT OR UPDATE ON hitherto.regime_state FOR EACH STATEMENT EXECUTE FUNCTION hitherto.regime_state_lock();
 CREATE TRIGGER regime_state_inserted BEFORE INSERT ON hitherto.regime_state FOR EACH ROW EXECUTE FUNCTION hitherto.regime_state_inserted();
 CREATE TRIGGER regime_state_updated BEFORE UPDATE ON hitherto.regime_state FOR EACH ROW EXECUTE FUNCTION hitherto.regime_state_updated();
 CREATE TRIGGER regime_state_noted AFTER INSERT OR UPDATE ON hitherto.regime_state FOR EACH ROW EXECUTE FUNCTION hitherto.regime_state_noted();
 
--- It takes effect when it was proposed, unless a time is given, but not before the one that it replaces did.
+-- It takes effect when it was proposed, unless a time is given, but not in the future, nor before the one that
+-- it replaces did.
 CREATE FUNCTION hitherto.regime_put_in_force(regime_id text, decided_by text, effective_from timestamptz DEFAULT NULL)
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS void LANGUAGE plpgsql SET hitherto.regime_step = 'on' AS $$
 DECLARE
     since timestamptz;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('hitherto.regime_state'));
-    SELECT greatest(coalesce(regime_put_in_force.effective_from, n.proposed_at),
+    SELECT greatest(least(coalesce(regime_put_in_force.effective_from, n.proposed_at), clock_timestamp()),
                     (SELECT max(greatest(r.effective_from, r.effective_until)) FROM hitherto.regime_state r)) INTO since
     FROM hitherto.regime_state n WHERE n.regime_id = regime_put_in_force.regime_id;
     IF NOT FOUND THEN
@@ -222,16 +249,16 @@ BEGIN
             USING ERRCODE = '55000', HINT = 'propose another one to change that';
     END IF;
     IF NOT confirm THEN
-        UPDATE hitherto.regime_state s SET status = 'rejected', decided_at = clock_timestamp(), decided_by = who, notes = concat_ws(E'\n', s.notes, words)
+        UPDATE hitherto.regime_state s SET status = 'rejected', decided_at = clock_timestamp(), decided_by = who, notes = nullif(concat_ws(E'\n', s.notes, words), '')
         WHERE s.regime_id = r.regime_id;
     ELSIF r.requires_confirmation AND r.first_confirmed_by IS NULL AND (SELECT crisis_deciders FROM hitherto.regime_rule) = 2
           AND hitherto.regime_changes_crisis(r.regime_id, r.regime) THEN
-        UPDATE hitherto.regime_state s SET first_confirmed_by = who, notes = concat_ws(E'\n', s.notes, words) WHERE s.regime_id = r.regime_id;
+        UPDATE hitherto.regime_state s SET first_confirmed_by = who, notes = nullif(concat_ws(E'\n', s.notes, words), '') WHERE s.regime_id = r.regime_id;
     ELSE
         IF lower(btrim(r.first_confirmed_by)) = lower(who) THEN
             RAISE EXCEPTION '% has confirmed regime % already: another person must confirm it, too', who, r.regime_id USING ERRCODE = '55000';
         END IF;
-        UPDATE hitherto.regime_state s SET confirmed = true, decided_by = who, notes = concat_ws(E'\n', s.notes, words) WHERE s.regime_id = r.regime_id;
+        UPDATE hitherto.regime_state s SET confirmed = true, decided_by = who, notes = nullif(concat_ws(E'\n', s.notes, words), '') WHERE s.regime_id = r.regime_id;
         PERFORM hitherto.regime_put_in_force(r.regime_id, who, clock_timestamp());
     END IF;
 END

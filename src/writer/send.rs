@@ -241,7 +241,12 @@ impl Sender {
                 for (row, digest) in slice.iter().zip(row_digests(slice, module_id)) {
                     // Of two rows with one id the first was stored.
                     let kept = row.id().zip(row.time()).is_some_and(|key| keys.remove(&key));
-                    if kept { part.digests.kept.push(digest) } else { part.digests.left.push(digest) }
+                    if kept {
+                        part.digests.kept.push(digest);
+                        orders.extend(row.order_id().map(str::to_owned));
+                    } else {
+                        part.digests.left.push(digest);
+                    }
                 }
                 new.len() as u64
             } else {
@@ -256,13 +261,15 @@ impl Sender {
                 let params = if sql::notes_conflicts(R::TABLE) { &params[..] } else { &params[..arrays.len()] };
                 for row in tx.query(&statement, params).await.map_err(|e| Error::database(&doing(), e))? {
                     let (n, stands): (i64, String) = (row.get(0), row.get(1));
-                    part.refused.push(Refused::id_taken(first + n as usize - 1, &stands));
+                    let place = first + n as usize - 1;
+                    part.refused.push(Refused::id_taken(place, &stands));
+                    // Both orders are flagged.
                     orders.extend(row.get::<_, Option<String>>(2));
+                    orders.extend(batch.rows[place].order_id().map(str::to_owned));
                 }
             }
         }
-        if R::TABLE == OrderEvent::TABLE && (part.stored > 0 || !orders.is_empty()) {
-            orders.extend(rows.iter().filter_map(Record::order_id).map(str::to_owned));
+        if R::TABLE == OrderEvent::TABLE && !orders.is_empty() {
             let orders: Vec<String> = orders.into_iter().collect();
             let statement = tx.prepare_cached(sql::ORDER_FOLD).await.map_err(|e| Error::database(&doing(), e))?;
             tx.query(&statement, &[&orders]).await.map_err(|e| Error::database(&doing(), e))?;

@@ -63,7 +63,7 @@ pub(super) fn insert<R: Record>() -> String {
              WITH incoming AS (
                  SELECT DISTINCT ON (event_id COLLATE \"C\") {names} FROM unnest({arrays}) WITH ORDINALITY AS r ({names}, n) ORDER BY event_id COLLATE \"C\", n
              ), claimed AS (
-                 INSERT INTO hitherto.order_event_key (event_id, event_at) SELECT event_id, event_at FROM incoming ORDER BY event_id COLLATE \"C\"
+                 INSERT INTO hitherto.order_event_key (event_id, event_at, order_id) SELECT event_id, event_at, order_id FROM incoming ORDER BY event_id COLLATE \"C\"
                  ON CONFLICT DO NOTHING RETURNING event_id
              )
              INSERT INTO hitherto.order_event ({columns}) SELECT {names}, ${id}::uuid FROM incoming JOIN claimed USING (event_id)
@@ -84,43 +84,48 @@ pub(super) fn notes_conflicts(table: &str) -> bool {
 }
 
 /// Finds, among rows that were not all inserted, those whose id stands with other content: their number,
-/// what stands, and the order to fold again, if any.
+/// what stands, and, of an order event, the order whose event stands.
 pub(super) fn conflicts<R: Record>() -> Option<String> {
-    let (joined, own) = match R::TABLE {
-        "order_event" => ("JOIN hitherto.order_event_key k USING (event_id) JOIN hitherto.order_event e USING (event_id)", &[][..]),
-        "risk_evaluation" => ("JOIN hitherto.risk_evaluation e USING (evaluation_id, evaluated_at)", &[][..]),
-        "proposal" => ("JOIN hitherto.proposal e USING (proposal_id)", &[][..]),
+    let names: Vec<&str> = R::COLUMNS.iter().map(|c| c.name).collect();
+    let (key, compared) = match R::TABLE {
+        "order_event" => ("event_id, event_at", &names[..]),
+        "risk_evaluation" => ("evaluation_id, evaluated_at", &names[..]),
+        "proposal" => ("proposal_id", &names[..]),
         // The others change as it is decided on.
-        "regime_state" => (
-            "JOIN hitherto.regime_state e USING (regime_id)",
-            &["regime", "confidence", "method", "classified_by", "reasoning", "context", "proposed_at", "decide_by"][..],
-        ),
+        "regime_state" => {
+            ("regime_id", &["regime", "confidence", "method", "classified_by", "reasoning", "context", "proposed_at", "decide_by"][..])
+        }
         _ => return None,
     };
-    let arrays = arrays::<R>();
-    let names: Vec<&str> = R::COLUMNS.iter().map(|c| c.name).collect();
-    let compared = if own.is_empty() { &names[..] } else { own };
-    let of = |table: &str| compared.iter().map(|name| format!("{table}.{name}")).collect::<Vec<_>>().join(", ");
-    let (incoming, stored, names) = (of("r"), of("e"), names.join(", "));
-    let differing =
-        format!("FROM unnest({arrays}) WITH ORDINALITY AS r ({names}, n) {joined} WHERE ({stored}) IS DISTINCT FROM ({incoming})");
-    Some(if notes_conflicts(R::TABLE) {
+    let of = |row: &str| compared.iter().map(|name| format!("{row}.{name}")).collect::<Vec<_>>().join(", ");
+    let (table, arrays, stands, incoming, names) = (R::TABLE, arrays::<R>(), of("s"), of("r"), names.join(", "));
+    let rows = format!("unnest({arrays}) WITH ORDINALITY AS r ({names}, n)");
+    Some(if notes_conflicts(table) {
+        // The same id may stand at another time; retention may have dropped what stood, and then id, time
+        // and order tell it from another.
         format!(
             "-- {table}_conflicts
              WITH differing AS (
-                 SELECT r.n, e.event_id, e.order_id, (to_jsonb(e) - '{{recorded_at,batch_id}}'::text[])::text AS stands,
-                        sha256(convert_to((to_jsonb(r) - 'n')::text, 'UTF8')) AS digest
-                 {differing} AND e.event_at = k.event_at
+                 SELECT r.n, k.event_id, k.order_id, r.order_id AS refused_order_id, sha256(convert_to((to_jsonb(r) - 'n')::text, 'UTF8')) AS digest,
+                        CASE WHEN e.event_id IS NULL THEN to_jsonb(k) ELSE to_jsonb(e) - '{{recorded_at,batch_id}}'::text[] END::text AS stands
+                 FROM {rows} JOIN hitherto.order_event_key k USING (event_id)
+                 LEFT JOIN hitherto.order_event s ON s.event_id = r.event_id AND s.event_at = r.event_at
+                 LEFT JOIN hitherto.order_event e ON e.event_id = k.event_id AND e.event_at = k.event_at
+                 WHERE ({stands}) IS DISTINCT FROM ({incoming})
+                   AND (e.event_id IS NOT NULL OR (k.event_at, k.order_id) IS DISTINCT FROM (r.event_at, r.order_id))
              ), noted AS (
-                 INSERT INTO hitherto.order_event_conflict (event_id, digest, order_id, batch_id)
-                 SELECT DISTINCT event_id, digest, order_id, ${id}::uuid FROM differing ON CONFLICT DO NOTHING RETURNING event_id, digest
+                 INSERT INTO hitherto.order_event_conflict (event_id, digest, order_id, refused_order_id, batch_id)
+                 SELECT DISTINCT event_id, digest, order_id, refused_order_id, ${id}::uuid FROM differing ON CONFLICT DO NOTHING RETURNING event_id, digest
              )
              SELECT DISTINCT ON (digest) n, stands, order_id FROM differing JOIN noted USING (event_id, digest) ORDER BY digest, n",
-            table = R::TABLE,
             id = R::COLUMNS.len() + 1
         )
     } else {
-        format!("-- {}_conflicts\nSELECT r.n, (to_jsonb(e) - 'batch_id')::text, NULL::text {differing}", R::TABLE)
+        format!(
+            "-- {table}_conflicts
+             SELECT r.n, (to_jsonb(s) - 'batch_id')::text, NULL::text FROM {rows} JOIN hitherto.{table} s USING ({key})
+             WHERE ({stands}) IS DISTINCT FROM ({incoming})"
+        )
     })
 }
 

@@ -54,6 +54,9 @@ async fn an_event_id_that_comes_with_other_content_is_shown_beside_the_first_and
         assert_eq!(report.filled_quantity, 50.into(), "{}: the first stays", db.name);
         assert_eq!(report.anomalies, ["event_id_conflict"], "{}", db.name);
         assert_eq!(db.store.execution_report("other").await.unwrap(), None, "{}: nothing was stored of it", db.name);
+        // Once it has events, the order that lacks one says so, too.
+        store(&db, vec![event("other", "e9", EventType::Submitted)]).await;
+        assert_eq!(db.store.execution_report("other").await.unwrap().unwrap().anomalies, ["event_id_conflict"], "{}", db.name);
         // Again, in another batch: it is known.
         assert_eq!(counts(store(&db, vec![later, more]).await), (0, 2, 0), "{}", db.name);
         assert_eq!(quarantine(&db).await.len(), 3, "{}", db.name);
@@ -70,6 +73,26 @@ async fn of_two_contents_under_one_id_in_one_batch_the_first_stays() {
         assert_eq!(counts(store(&db, rows).await), (1, 2, 1), "{}", db.name);
         let report = db.store.execution_report("o").await.unwrap().unwrap();
         assert_eq!((report.filled_quantity, report.event_count), (1.into(), 1), "{}", db.name);
+    }
+}
+
+#[tokio::test]
+async fn an_id_outlives_the_event_that_retention_dropped() {
+    for db in harness::all().await {
+        let old = Utc::now() - TimeDelta::days(60);
+        let first = event("a", "e1", EventType::Submitted).quantity(9).at(old);
+        store(&db, vec![first.clone()]).await;
+        db.store.retention_set("order_event", Some(TimeDelta::days(30))).await.unwrap();
+        db.store.maintain().await.unwrap();
+        assert_eq!(count(&db, "SELECT count(*) FROM hitherto.order_event").await, 0, "{}", db.name);
+        let mut other = event("b", "e1", EventType::Fill).last_quantity(9).last_price(5);
+        other.event_at = chrono::SubsecRound::trunc_subsecs(Utc::now(), 6);
+        let new = event("c", "e2", EventType::Submitted);
+        // A replay changes nothing, not even the order's report; another event under the id is refused.
+        assert_eq!(counts(store(&db, vec![first, other, new]).await), (1, 1, 1), "{}", db.name);
+        let a = db.store.execution_report("a").await.unwrap().unwrap();
+        assert!(!a.anomalies.contains(&"fill_after_reject".to_owned()) && a.event_count == 1, "{}: {a:?}", db.name);
+        assert_eq!(quarantine(&db).await.len(), 1, "{}", db.name);
     }
 }
 

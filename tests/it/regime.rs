@@ -229,7 +229,7 @@ async fn hand_written_sql_cannot_go_around_the_workflow() {
             (
                 "INSERT INTO hitherto.regime_state (regime_id, regime, confidence, classified_by, status, effective_from, decided_at, decided_by)
                  VALUES ('x', 'bull', 1, 'me', 'active', now() + INTERVAL '1 day', now(), 'me')".to_owned(),
-                "regime_state_effective_no_overlap",
+                "which is to come",
             ),
             (
                 "INSERT INTO hitherto.regime_state (regime_id, regime, confidence, classified_by, status, effective_from, effective_until, decided_at, decided_by)
@@ -240,6 +240,14 @@ async fn hand_written_sql_cannot_go_around_the_workflow() {
             (format!("UPDATE hitherto.regime_state SET status = 'active', {now}, decided_by = 'overseer' WHERE regime_id = '{pending}'"), "requires confirmation"),
             (format!("UPDATE hitherto.regime_state SET requires_confirmation = false WHERE regime_id = '{pending}'"), "stays as it was"),
             (format!("UPDATE hitherto.regime_state SET confidence = 1 WHERE regime_id = '{pending}'"), "stays as it was"),
+            (format!("UPDATE hitherto.regime_state SET legacy = true WHERE regime_id = '{pending}'"), "stays as it was"),
+            (format!("UPDATE hitherto.regime_state SET decide_by = now() + INTERVAL '1 year' WHERE regime_id = '{pending}'"), "stays as it was"),
+            (format!("UPDATE hitherto.regime_state SET confirmed = true WHERE regime_id = '{bull}'"), "stays as it was"),
+            (format!("UPDATE hitherto.regime_state SET status = 'superseded', effective_until = now() WHERE regime_id = '{bull}'"), "until another one"),
+            (
+                "INSERT INTO hitherto.regime_state (regime_id, regime, confidence, classified_by, proposed_at) VALUES ('x', 'bull', 1, 'me', 'infinity')".to_owned(),
+                "regime_state_times_finite",
+            ),
             (format!("UPDATE hitherto.regime_state SET status = 'expired' WHERE regime_id = '{pending}'"), "can be decided"),
             (format!("UPDATE hitherto.regime_state SET status = 'rejected', effective_from = NULL WHERE regime_id = '{bull}'"), "can't become rejected"),
             (format!("UPDATE hitherto.regime_state SET decided_by = 'me' WHERE regime_id = '{bull}'"), "stays as it was"),
@@ -249,13 +257,26 @@ async fn hand_written_sql_cannot_go_around_the_workflow() {
             let error = by_hand(&db, &statement).await.expect_err(&statement);
             assert!(error.contains(words), "{}: {statement}: {error}", db.name);
         }
-        let steps_before = steps(&db, &bull).await;
-        let whole = format!(
-            "WITH s AS (UPDATE hitherto.regime_state SET status = 'superseded', effective_until = now() WHERE regime_id = '{bull}' RETURNING 1)
-             SELECT count(*) FROM s"
+        // What a proposal says of its own confirmation does not count.
+        let ghost = "INSERT INTO hitherto.regime_state (regime_id, regime, confidence, classified_by, confirmed, first_confirmed_by, decided_by, decided_at)
+                     VALUES ('ghost', 'crisis', 1, 'me', true, 'nobody', 'nobody', now())";
+        assert_eq!(by_hand(&db, ghost).await, Ok(1), "{}", db.name);
+        let confirmed = count(&db, "SELECT count(*) FROM hitherto.regime_state WHERE regime_id = 'ghost' AND confirmed").await;
+        assert_eq!((confirmed, steps(&db, "ghost").await.len()), (0, 1), "{}", db.name);
+        // A step that is allowed by hand is an event, too.
+        let reject = format!(
+            "UPDATE hitherto.regime_state SET status = 'rejected', decided_at = now(), decided_by = 'me' WHERE regime_id = '{pending}'"
         );
-        count(&db, &whole).await;
-        assert_eq!(steps(&db, &bull).await.len(), steps_before.len() + 1, "{}: a step by hand is an event, too", db.name);
+        assert_eq!(by_hand(&db, &reject).await, Ok(1), "{}", db.name);
+        assert_eq!(steps(&db, &pending).await.last(), Some(&step("rejected", "me")), "{}", db.name);
+        // A regime proposed for later is in force from now, and holds nobody back.
+        let soon = propose(&db, state(Regime::HighVol, 0.9).at(Utc::now() + TimeDelta::minutes(50))).await;
+        assert!(soon.effective_from.unwrap() <= Utc::now() + TimeDelta::seconds(5), "{}", db.name);
+        // A past that was written in later does not pass for the present.
+        let past = "INSERT INTO hitherto.regime_state (regime_id, regime, confidence, classified_by, status, effective_from, effective_until, decided_at, decided_by)
+                    VALUES ('past', 'crisis', 1, 'me', 'superseded', now(), now(), now(), 'me')";
+        assert_eq!(by_hand(&db, past).await, Ok(1), "{}", db.name);
+        assert_eq!(propose(&db, state(Regime::Crisis, 1.0)).await.status, RegimeStatus::Proposed, "{}: into crisis", db.name);
     }
 }
 
