@@ -45,6 +45,9 @@ FROM (
                               'max_drawdown', r.max_drawdown, 'sharpe_ratio', r.sharpe_ratio, 'flags', r.flags, 'recommendations', r.recommendations),
            4, NULL, NULL, NULL, r.evaluation_id
     FROM hitherto.risk_evaluation r JOIN hitherto.module m USING (module_id)
+    -- What old code has rewritten or deleted stays on record, and is no step of the decision.
+    WHERE NOT EXISTS (SELECT FROM hitherto.legacy_tombstone t WHERE t.table_name = 'risk_evaluation' AND t.legacy_id = r.legacy_id
+                      AND t.kept_batch_id IS DISTINCT FROM r.batch_id)
     UNION ALL
     SELECT o.proposal_id, e.event_at, CASE WHEN e.event_type IN ('pending', 'submitted', 'accepted') THEN 'order' ELSE e.event_type END, coalesce(e.broker, o.broker),
            concat_ws(' ', e.event_type, o.side, trim_scale(coalesce(e.last_quantity, e.quantity)), o.asset, 'at ' || trim_scale(coalesce(e.last_price, e.price)), '(' || e.reason || ')'),
