@@ -6,7 +6,7 @@ LEFT JOIN (VALUES
     ('asset_changed', 'two events name different assets'),
     ('correction_of_unknown_fill', 'a fill_corrected event speaks of a fill that the order does not have'),
     ('event_after_retention', 'an event came after retention had dropped others of the order: the report stays as it was'),
-    ('event_id_conflict', 'another event came under an id that the order has: it is in hitherto.quarantine'),
+    ('event_id_conflict', 'two events came with one id: the first stands, the other is in hitherto.quarantine'),
     ('fill_after_reject', 'a fill that counts comes after a rejected event'),
     ('non_positive_quantity', 'an ordered, filled or corrected quantity is not above zero, or a fill has none'),
     ('out_of_range', 'sums pass 20 digits before the point: quantity, price and commission are not computed'),
