@@ -115,7 +115,7 @@ BEGIN
         -- Executions that came before its registration are not known singly.
         IF NEW.execution_count > 0 THEN
             INSERT INTO hitherto.legacy_execution_base
-            VALUES (NEW.id, NEW.execution_count, NEW.execution_count * coalesce(NEW.avg_execution_time_ms, 0), NEW.last_execution AT TIME ZONE 'UTC');
+            VALUES (NEW.id, 'legacy', NEW.execution_count, NEW.execution_count * coalesce(NEW.avg_execution_time_ms, 0), NEW.last_execution AT TIME ZONE 'UTC');
         END IF;
     ELSE
         IF NEW.id IS DISTINCT FROM OLD.id THEN
