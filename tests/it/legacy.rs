@@ -178,7 +178,10 @@ async fn what_changed_in_the_old_database_is_taken_over_by_the_next_run() {
                  FROM hitherto.regime_state",
                 "bear superseded f, recovery superseded f, crisis active t",
             ),
-            ("SELECT count(*)::text FROM hitherto.regime_state a JOIN hitherto.regime_state b ON a.effective_until = b.effective_from", "2"),
+            (
+                "SELECT count(*)::text FROM hitherto.regime_state a JOIN hitherto.regime_state b ON a.effective_until = b.effective_from",
+                "2",
+            ),
             ("SELECT count(*)::text FROM hitherto.health_check WHERE details ->> 'n' IN ('16', '2049')", "2"),
             (
                 "SELECT string_agg(format('%s %s', table_name, substr(reason, 1, 66)), ', ' ORDER BY quarantine_id) FROM hitherto.quarantine WHERE reason LIKE '%module%3%'",
