@@ -65,3 +65,34 @@ END
 $$;
 COMMENT ON FUNCTION legacy.hide(text, bigint, uuid, timestamptz) IS
     'Lets the views show no row with this legacy_id but the one of kept_batch_id; false when it was deleted already';
+
+-- A view's row is not locked by its UPDATE: by the time the trigger holds it, others may have changed it.
+CREATE OR REPLACE FUNCTION legacy.hold(of_table text, id bigint, batch_id uuid, row_at timestamptz)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    -- The first to change a row notes the batch that it came with: it is shown as before.
+    INSERT INTO hitherto.legacy_tombstone AS t (table_name, legacy_id, kept_batch_id, row_at) VALUES (of_table, id, hold.batch_id, hold.row_at)
+    ON CONFLICT ON CONSTRAINT legacy_tombstone_pkey DO UPDATE SET hidden_at = t.hidden_at WHERE t.kept_batch_id IS NOT NULL;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION legacy.hold(text, bigint, uuid, timestamptz) IS
+    'Lets nobody else change the row with this legacy_id until this transaction ends; false when it was deleted already';
+
+CREATE OR REPLACE FUNCTION legacy.merged(was anyelement, becomes anyelement, stands anyelement, called text)
+RETURNS anyelement LANGUAGE plpgsql STABLE SET extra_float_digits = 1 AS $$
+DECLARE
+    before jsonb := to_jsonb(was);
+    now_there jsonb := to_jsonb(stands);
+    changed jsonb := (SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') FROM jsonb_each(to_jsonb(becomes)) e WHERE e.value <> before -> e.key);
+    taken text := (SELECT string_agg(e.key, ', ') FROM jsonb_each(changed) e WHERE now_there -> e.key <> before -> e.key);
+BEGIN
+    IF taken IS NOT NULL THEN
+        RAISE EXCEPTION '%: somebody else has changed % meanwhile; nothing was stored', called, taken
+            USING ERRCODE = 'serialization_failure', HINT = 'Read it again, and repeat the transaction.';
+    END IF;
+    RETURN jsonb_populate_record(stands, changed);
+END
+$$;
+COMMENT ON FUNCTION legacy.merged(anyelement, anyelement, anyelement, text) IS
+    'The row that stands with what an UPDATE changes in the one that it saw; refuses to change what others have changed since';

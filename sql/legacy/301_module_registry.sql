@@ -90,6 +90,25 @@ $$;
 COMMENT ON FUNCTION legacy.execution_count(legacy.module_registry, legacy.module_registry, boolean) IS
     'Records the execution that an old client counted, with the duration that follows from its new average; one by one for a module';
 
+CREATE OR REPLACE FUNCTION legacy.execution_is_counted(was legacy.module_registry, becomes legacy.module_registry)
+RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT CASE
+        WHEN becomes.execution_count IS NULL OR becomes.execution_count > was.execution_count THEN true
+        -- Average and time may come in statements of their own, after the count.
+        WHEN format('%s:%s', was.id, becomes.execution_count) = ANY (string_to_array(current_setting('hitherto.legacy_counted', true), ',')) THEN false
+        -- A statement that sets a count which others have reached meanwhile leaves it as it is, just as one that sets
+        -- average or time alone: what tells them apart is their words.
+        WHEN becomes.execution_count = was.execution_count AND current_query() NOT ILIKE '%execution_count%' THEN false
+        -- A copy of the row as it once was, written back whole, names the time of an execution that is known.
+        WHEN becomes.last_execution IS NULL AND becomes.avg_execution_time_ms IS NULL THEN was.last_execution IS NULL
+        ELSE becomes.last_execution IS NOT DISTINCT FROM was.last_execution
+             OR NOT EXISTS (SELECT FROM hitherto.module_execution e WHERE e.module_id = was.id AND e.started_at = becomes.last_execution AT TIME ZONE 'UTC')
+                AND NOT EXISTS (SELECT FROM hitherto.legacy_execution_base b WHERE b.module_id = was.id AND b.last_execution = becomes.last_execution AT TIME ZONE 'UTC')
+        END
+$$;
+COMMENT ON FUNCTION legacy.execution_is_counted(legacy.module_registry, legacy.module_registry) IS
+    'Whether an UPDATE of these figures tells of an execution, or amends one or writes back what was there';
+
 CREATE OR REPLACE FUNCTION legacy.module_registry_write()
 RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -115,7 +134,7 @@ BEGIN
         -- Executions that came before its registration are not known singly.
         IF NEW.execution_count > 0 THEN
             INSERT INTO hitherto.legacy_execution_base
-            VALUES (NEW.id, NEW.execution_count, NEW.execution_count * coalesce(NEW.avg_execution_time_ms, 0), NEW.last_execution AT TIME ZONE 'UTC');
+            VALUES (NEW.id, 'legacy', NEW.execution_count, NEW.execution_count * coalesce(NEW.avg_execution_time_ms, 0), NEW.last_execution AT TIME ZONE 'UTC');
         END IF;
     ELSE
         IF NEW.id IS DISTINCT FROM OLD.id THEN
@@ -128,9 +147,10 @@ BEGIN
         END IF;
         -- Old code may set figures to 0 where there are none yet.
         IF (NEW.execution_count, NEW.avg_execution_time_ms, NEW.last_execution) IS DISTINCT FROM (OLD.execution_count, OLD.avg_execution_time_ms, OLD.last_execution)
-           AND (NEW.execution_count, OLD.execution_count) IS DISTINCT FROM (0::bigint, 0::bigint) THEN
+           AND (NEW.execution_count, OLD.execution_count) IS DISTINCT FROM (0::bigint, 0::bigint) AND legacy.execution_is_counted(OLD, NEW) THEN
             PERFORM legacy.execution_count(OLD, NEW, NEW.status IS DISTINCT FROM OLD.status AND NEW.status = 'error'
                                                      OR NEW.error_message IS DISTINCT FROM OLD.error_message AND NEW.error_message IS NOT NULL);
+            PERFORM set_config('hitherto.legacy_counted', concat_ws(',', current_setting('hitherto.legacy_counted', true), format('%s:%s', NEW.id, NEW.execution_count)), true);
         END IF;
         UPDATE hitherto.module m SET
             name = CASE WHEN NEW.name IS DISTINCT FROM OLD.name THEN NEW.name ELSE m.name END,

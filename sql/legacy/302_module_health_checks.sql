@@ -23,6 +23,7 @@ CREATE OR REPLACE FUNCTION legacy.module_health_checks_write()
 RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     r hitherto.health_check;
+    stands legacy.module_health_checks;
 BEGIN
     IF TG_OP = 'DELETE' THEN
         RETURN CASE WHEN legacy.hide('health_check', OLD.id, NULL, OLD.created_at AT TIME ZONE 'UTC') THEN OLD END;
@@ -34,9 +35,13 @@ BEGIN
     r.batch_id := gen_random_uuid();
     IF TG_OP = 'UPDATE' THEN
         NEW.id := OLD.id;
-        IF NOT legacy.hide('health_check', OLD.id, r.batch_id, OLD.created_at AT TIME ZONE 'UTC') THEN
+        IF NOT legacy.hold('health_check', OLD.id, (SELECT h.batch_id FROM hitherto.health_check h WHERE h.legacy_id = OLD.id LIMIT 1), OLD.created_at AT TIME ZONE 'UTC') THEN
             RETURN NULL;
         END IF;
+        SELECT v.* INTO stands FROM legacy.module_health_checks v WHERE v.id = OLD.id;
+        NEW := legacy.merged(OLD::legacy.module_health_checks, NEW::legacy.module_health_checks, stands, 'module_health_checks ' || OLD.id);
+        OLD := stands;
+        PERFORM legacy.hide('health_check', OLD.id, r.batch_id, OLD.created_at AT TIME ZONE 'UTC');
     END IF;
     r.checked_at := coalesce(legacy.utc(NEW.created_at, 'module_health_checks.created_at'), now());
     r.module_id := NEW.module_id;

@@ -68,7 +68,7 @@ BEGIN
                 decider, NEW.reasoning, NEW.notes, legacy.document(NEW.context_json, 'regime_states.context_json'), coalesce(NEW.requires_confirmation, false),
                 coalesce(NEW.confirmed_by_human, false), coalesce(legacy.utc(NEW.created_at, 'regime_states.created_at'), now()),
                 CASE WHEN past THEN 'superseded' ELSE 'proposed' END, CASE WHEN past THEN since END, CASE WHEN past THEN decider END,
-                CASE WHEN past THEN since END, CASE WHEN past THEN until END)
+                CASE WHEN past THEN since END, CASE WHEN past THEN greatest(least(until, clock_timestamp()), since) END)
         RETURNING s.* INTO r;
     ELSE
         IF NEW.id IS DISTINCT FROM OLD.id THEN
@@ -95,7 +95,7 @@ BEGIN
             effective_from = CASE WHEN s.effective_from IS NOT NULL AND NEW.effective_from IS DISTINCT FROM OLD.effective_from THEN since ELSE s.effective_from END,
             status = CASE WHEN OLD.is_active AND NOT NEW.is_active AND s.status = 'active' THEN 'superseded' ELSE s.status END,
             effective_until = CASE WHEN OLD.is_active AND NOT NEW.is_active AND s.status = 'active'
-                                   THEN greatest(coalesce(until, clock_timestamp()), s.effective_from) ELSE s.effective_until END
+                                   THEN greatest(least(until, clock_timestamp()), s.effective_from) ELSE s.effective_until END
         WHERE s.regime_id = r.regime_id;
         IF r.status = 'proposed' AND NOT r.legacy AND NOT NEW.is_active AND NEW.confirmed_by_human AND NOT OLD.confirmed_by_human THEN
             PERFORM hitherto.regime_decide(r.regime_id, true, 'legacy');

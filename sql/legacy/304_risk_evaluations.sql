@@ -27,6 +27,7 @@ CREATE OR REPLACE FUNCTION legacy.risk_evaluations_write()
 RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     r hitherto.risk_evaluation;
+    stands legacy.risk_evaluations;
 BEGIN
     IF TG_OP = 'DELETE' THEN
         RETURN CASE WHEN legacy.hide('risk_evaluation', OLD.id, NULL, OLD.created_at AT TIME ZONE 'UTC') THEN OLD END;
@@ -34,9 +35,13 @@ BEGIN
     r.batch_id := gen_random_uuid();
     IF TG_OP = 'UPDATE' THEN
         NEW.id := OLD.id;
-        IF NOT legacy.hide('risk_evaluation', OLD.id, r.batch_id, OLD.created_at AT TIME ZONE 'UTC') THEN
+        IF NOT legacy.hold('risk_evaluation', OLD.id, (SELECT h.batch_id FROM hitherto.risk_evaluation h WHERE h.legacy_id = OLD.id LIMIT 1), OLD.created_at AT TIME ZONE 'UTC') THEN
             RETURN NULL;
         END IF;
+        SELECT v.* INTO stands FROM legacy.risk_evaluations v WHERE v.id = OLD.id;
+        NEW := legacy.merged(OLD::legacy.risk_evaluations, NEW::legacy.risk_evaluations, stands, 'risk_evaluations ' || OLD.id);
+        OLD := stands;
+        PERFORM legacy.hide('risk_evaluation', OLD.id, r.batch_id, OLD.created_at AT TIME ZONE 'UTC');
         -- Who judged stays who it was.
         SELECT e.module_id INTO r.module_id FROM hitherto.risk_evaluation e WHERE e.legacy_id = OLD.id ORDER BY e.evaluated_at LIMIT 1;
     END IF;

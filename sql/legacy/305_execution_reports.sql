@@ -81,6 +81,7 @@ DECLARE
     e hitherto.order_event;
     stored hitherto.order_event[] := '{}';
     r hitherto.execution_report;
+    stands legacy.execution_reports;
     fill record;
     filled_changed boolean;
     quantity numeric;
@@ -114,13 +115,23 @@ BEGIN
         EXCEPTION WHEN unique_violation THEN
             RAISE EXCEPTION 'duplicate key value violates unique constraint "execution_reports_order_id_key"'
                 USING ERRCODE = 'unique_violation', CONSTRAINT = 'execution_reports_order_id_key',
-                      DETAIL = format('Key (order_id)=(%s) already exists.', NEW.order_id);
+                      DETAIL = format('Key (order_id)=(%s) already exists.', NEW.order_id),
+                      HINT = coalesce((SELECT 'Its report was deleted here, at ' || t.hidden_at || ': it is not shown, but its events stand. Use another order_id.'
+                              FROM hitherto.execution_report x JOIN hitherto.legacy_tombstone t ON t.table_name = 'execution_report' AND t.legacy_id = x.legacy_id
+                              WHERE x.order_id = NEW.order_id), 'Update it instead.');
         END;
     ELSE
         IF NEW.order_id <> OLD.order_id OR NEW.id IS DISTINCT FROM OLD.id THEN
             RAISE EXCEPTION 'execution_reports: id and order_id of ''%'' can''t be changed: its events name it', OLD.order_id USING ERRCODE = 'check_violation';
         END IF;
-        SELECT x.* INTO r FROM hitherto.execution_report x WHERE x.order_id = OLD.order_id FOR UPDATE;
+        PERFORM FROM hitherto.execution_report x WHERE x.order_id = OLD.order_id FOR UPDATE;
+        SELECT x.* INTO r FROM hitherto.execution_report x WHERE x.order_id = OLD.order_id;
+        SELECT v.* INTO stands FROM legacy.execution_reports v WHERE v.id = OLD.id;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+        NEW := legacy.merged(OLD::legacy.execution_reports, NEW::legacy.execution_reports, stands, format('execution_reports, order ''%s''', OLD.order_id));
+        OLD := stands;
         IF (NEW.execution_metadata::text, NEW.execution_summary, NEW.created_at) IS DISTINCT FROM (OLD.execution_metadata::text, OLD.execution_summary, OLD.created_at) THEN
             INSERT INTO hitherto.legacy_order VALUES (NEW.order_id, legacy.document(NEW.execution_metadata, 'execution_reports.execution_metadata'),
                                                       NEW.execution_summary, coalesce(legacy.utc(NEW.created_at, 'execution_reports.created_at'), moment))
@@ -140,6 +151,10 @@ BEGIN
         filled := coalesce(legacy.exact(NEW.filled_quantity, 'execution_reports.filled_quantity'), 0);
     ELSIF NEW.status = 'filled' AND OLD.status IS DISTINCT FROM 'filled' THEN
         filled := greatest(filled, quantity);
+    END IF;
+    -- 0.7 + 0.1 is not 0.8 in floats: what is left to fill is what was meant.
+    IF filled_changed AND abs(filled - quantity) <= 1e-9 * quantity THEN
+        filled := quantity;
     END IF;
     commission := CASE WHEN NEW.total_commission IS DISTINCT FROM OLD.total_commission
                        THEN legacy.exact(NEW.total_commission, 'execution_reports.total_commission') - coalesce(r.total_commission, 0) END;
@@ -176,6 +191,12 @@ BEGIN
                                               coalesce(r.filled_notional, 0), e.last_quantity);
         END IF;
         e.commission := nullif(commission, 0);
+        -- What was said before there was a fill to charge it to is the first one's.
+        IF commission IS NULL AND coalesce(r.filled_quantity, 0) = 0 THEN
+            e.commission := (SELECT x.commission FROM hitherto.order_event x JOIN hitherto.ingest_batch b USING (batch_id)
+                             WHERE x.order_id = NEW.order_id AND x.commission IS NOT NULL AND x.event_type NOT LIKE 'fill%' AND b.producer = 'legacy'
+                             ORDER BY x.recorded_at DESC LIMIT 1);
+        END IF;
         stored := stored || legacy.order_event_store(e);
     ELSIF TG_OP = 'UPDATE' THEN
         -- Smaller than what the writer itself had seen: the latest fills did not happen, or not whole.

@@ -53,6 +53,7 @@ CREATE OR REPLACE FUNCTION legacy.portfolio_snapshots_write()
 RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     r hitherto.portfolio_snapshot;
+    stands legacy.portfolio_snapshots;
 BEGIN
     IF TG_OP = 'DELETE' THEN
         RETURN CASE WHEN legacy.hide('portfolio_snapshot', OLD.id, NULL, OLD.created_at AT TIME ZONE 'UTC') THEN OLD END;
@@ -60,9 +61,13 @@ BEGIN
     r.batch_id := gen_random_uuid();
     IF TG_OP = 'UPDATE' THEN
         NEW.id := OLD.id;
-        IF NOT legacy.hide('portfolio_snapshot', OLD.id, r.batch_id, OLD.created_at AT TIME ZONE 'UTC') THEN
+        IF NOT legacy.hold('portfolio_snapshot', OLD.id, (SELECT h.batch_id FROM hitherto.portfolio_snapshot h WHERE h.legacy_id = OLD.id LIMIT 1), OLD.created_at AT TIME ZONE 'UTC') THEN
             RETURN NULL;
         END IF;
+        SELECT v.* INTO stands FROM legacy.portfolio_snapshots v WHERE v.id = OLD.id;
+        NEW := legacy.merged(OLD::legacy.portfolio_snapshots, NEW::legacy.portfolio_snapshots, stands, 'portfolio_snapshots ' || OLD.id);
+        OLD := stands;
+        PERFORM legacy.hide('portfolio_snapshot', OLD.id, r.batch_id, OLD.created_at AT TIME ZONE 'UTC');
         -- What was not changed keeps the digits that a float has no room for.
         SELECT s.cash_balance, s.total_value INTO r.cash_balance, r.total_value FROM hitherto.portfolio_snapshot s
         WHERE s.legacy_id = OLD.id AND s.cash_balance::double precision = OLD.cash_balance AND s.total_value::double precision = OLD.total_value LIMIT 1;

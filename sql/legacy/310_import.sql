@@ -3,10 +3,12 @@
 
 CREATE OR REPLACE FUNCTION legacy.import_refused(source text, table_name text, old json, sqlstate text, reason text)
 RETURNS void LANGUAGE sql AS $$
-    -- Under an id that is the row's own: it is put there once.
+    -- Under an id that is made of what it says: it is put there once, however often it is tried again. What a
+    -- regime is handed over with hangs on the others, too.
     INSERT INTO hitherto.quarantine (batch_id, producer, table_name, record, sqlstate, reason)
     SELECT b.id, 'import-legacy', import_refused.table_name, old::text, import_refused.sqlstate, import_refused.reason
-    FROM (SELECT md5(concat_ws('/', source, import_refused.table_name, old ->> 'id'))::uuid AS id) b
+    FROM (SELECT md5(concat_ws('/', source, import_refused.table_name, old ->> 'id',
+                               CASE import_refused.table_name WHEN 'regime_states' THEN reason ELSE old::text END))::uuid AS id) b
     WHERE NOT EXISTS (SELECT FROM hitherto.quarantine q WHERE q.batch_id = b.id)
 $$;
 COMMENT ON FUNCTION legacy.import_refused(text, text, json, text, text) IS 'Puts an old row that breaks a rule into quarantine';
@@ -25,7 +27,7 @@ BEGIN
     -- The old table has no rows of its executions: their count and sum is all that there is.
     IF o.execution_count > 0 THEN
         INSERT INTO hitherto.legacy_execution_base AS b
-        VALUES (id, o.execution_count, o.execution_count * coalesce(o.avg_execution_time_ms, 0), legacy.utc(o.last_execution, 'module_registry.last_execution'))
+        VALUES (id, source, o.execution_count, o.execution_count * coalesce(o.avg_execution_time_ms, 0), legacy.utc(o.last_execution, 'module_registry.last_execution'))
         ON CONFLICT ON CONSTRAINT legacy_execution_base_pkey DO UPDATE
             SET execution_count = excluded.execution_count, total_ms = excluded.total_ms, last_execution = excluded.last_execution;
     END IF;
@@ -64,6 +66,14 @@ BEGIN
     WHEN 'module_registry' THEN
         PERFORM legacy.import_module(source, old);
     WHEN 'module_health_checks' THEN
+        IF NOT EXISTS (SELECT FROM hitherto.legacy_import_module m WHERE m.source = import_row.source AND m.old_id = (old ->> 'module_id')::bigint) THEN
+            RAISE EXCEPTION 'module_health_checks.module_id: %', coalesce(
+                    (SELECT format('its module %s was refused; why is in hitherto.quarantine, where table_name is module_registry', r.old_id)
+                     FROM hitherto.legacy_import i JOIN hitherto.legacy_import_row r USING (import_id)
+                     WHERE i.source = import_row.source AND i.table_name = 'module_registry' AND r.old_id = (old ->> 'module_id')::bigint),
+                    format('the old module_registry has no module %s', coalesce(old ->> 'module_id', 'NULL')))
+                USING ERRCODE = 'foreign_key_violation';
+        END IF;
         PERFORM legacy.import_health_checks(source, json_build_array(old));
     WHEN 'risk_evaluations' THEN
         INSERT INTO legacy.risk_evaluations (proposal_id, risk_level, var_99, expected_shortfall, max_drawdown, sharpe_ratio, verdict, flags_json,
@@ -84,26 +94,45 @@ BEGIN
                o.correlation_risk, o.snapshot_reason, o.market_hours, o.created_at
         FROM json_populate_record(NULL::legacy.portfolio_snapshots, old) o;
     WHEN 'regime_states' THEN
-        PERFORM legacy.import_regime(old);
+        PERFORM legacy.import_regime(source, old);
     END CASE;
 END
 $$;
 COMMENT ON FUNCTION legacy.import_row(text, text, json) IS 'Stores one old row under the rules of this store';
 
+CREATE OR REPLACE FUNCTION legacy.import_regime_end(old json)
+RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    -- Whatever end was planned for it: it is not in force any more.
+    SELECT least(coalesce(least((old ->> 'effective_until')::timestamp, (old ->> 'next_from')::timestamp), (old ->> 'updated_at')::timestamp) AT TIME ZONE 'UTC',
+                 clock_timestamp())
+$$;
+COMMENT ON FUNCTION legacy.import_regime_end(json) IS 'When an old regime that is not in force any more ended: by its own end, the next one''s beginning or its last change';
+
+CREATE OR REPLACE FUNCTION legacy.import_regimes_ended(source text, rows json)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('hitherto.regime_state'));
+    UPDATE hitherto.regime_state r SET status = 'superseded', effective_until = greatest(r.effective_from, legacy.import_regime_end(e.old))
+    FROM json_array_elements(rows) AS e (old) JOIN hitherto.legacy_import_regime m ON m.old_id = (e.old ->> 'id')::bigint
+    WHERE m.source = import_regimes_ended.source AND r.regime_id = m.regime_id AND r.status = 'active' AND NOT (e.old ->> 'newest')::boolean;
+END
+$$;
+COMMENT ON FUNCTION legacy.import_regimes_ended(text, json) IS 'Ends the regime that was active when it was copied and has ended since in the old database';
+
 -- The command adds to each regime whether it was in force, since when, until where the next one begins, and
 -- whether it is the newest active one: the old table let several be active, and only that one still is.
-CREATE OR REPLACE FUNCTION legacy.import_regime(old json)
+CREATE OR REPLACE FUNCTION legacy.import_regime(source text, old json)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     o legacy.regime_states := json_populate_record(NULL::legacy.regime_states, old);
     in_force boolean := (old ->> 'newest')::boolean;
     since timestamptz := CASE WHEN (old ->> 'period')::boolean THEN legacy.utc((old ->> 'starts')::timestamp, 'regime_states.effective_from') END;
-    until timestamptz := least(legacy.utc(o.effective_until, 'regime_states.effective_until'), (old ->> 'next_from')::timestamp AT TIME ZONE 'UTC');
+    until timestamptz;
     decider text := coalesce(nullif(btrim(o.classified_by), ''), 'legacy');
     id text := gen_random_uuid();
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('hitherto.regime_state'));
-    until := CASE WHEN since IS NOT NULL AND NOT in_force THEN greatest(since, coalesce(until, o.updated_at AT TIME ZONE 'UTC')) END;
+    until := CASE WHEN since IS NOT NULL AND NOT in_force THEN greatest(since, legacy.import_regime_end(old)) END;
     IF in_force AND EXISTS (SELECT FROM hitherto.regime_state r WHERE greatest(r.effective_from, r.effective_until) > since) THEN
         RAISE EXCEPTION 'regime_states: this store has a regime that was in force after %', since USING ERRCODE = 'exclusion_violation';
     END IF;
@@ -118,43 +147,65 @@ BEGIN
     IF in_force THEN
         PERFORM hitherto.regime_put_in_force(id, decider, since);
     END IF;
+    INSERT INTO hitherto.legacy_import_regime VALUES (source, o.id, id);
 END
 $$;
-COMMENT ON FUNCTION legacy.import_regime(json) IS 'Stores an old regime as history, or puts it in force if it is the newest active one; one that was never in force is expired';
+COMMENT ON FUNCTION legacy.import_regime(text, json) IS 'Stores an old regime as history, or puts it in force if it is the newest active one; one that was never in force is expired';
+
+CREATE OR REPLACE FUNCTION legacy.import_missing(source text, of_table text, ids bigint[])
+RETURNS bigint[] LANGUAGE sql STABLE AS $$
+    SELECT ARRAY(SELECT n.id FROM unnest(ids) AS n (id)
+                 WHERE NOT EXISTS (SELECT FROM hitherto.legacy_import_row r
+                                   WHERE r.import_id = (SELECT i.import_id FROM hitherto.legacy_import i WHERE i.source = import_missing.source AND i.table_name = of_table)
+                                     AND r.old_id = n.id AND NOT r.refused)
+                 ORDER BY n.id)
+$$;
+COMMENT ON FUNCTION legacy.import_missing(text, text, bigint[]) IS 'Which of these old rows are not stored yet';
 
 CREATE OR REPLACE FUNCTION legacy.import(source text, of_table text, rows json)
 RETURNS TABLE (stored bigint, refused bigint) LANGUAGE plpgsql AS $$
 DECLARE
     old json;
-    upto bigint := (SELECT max((r ->> 'id')::bigint) FROM json_array_elements(rows) r);
+    import integer;
 BEGIN
     stored := 0;
     refused := 0;
+    -- One import of a table at a time, and what another has stored meanwhile is not stored again.
+    INSERT INTO hitherto.legacy_import AS i (source, table_name) VALUES (source, of_table)
+    ON CONFLICT ON CONSTRAINT legacy_import_source_table_name_unique DO UPDATE SET imported_at = clock_timestamp()
+    RETURNING i.import_id INTO import;
+    IF of_table = 'regime_states' THEN
+        PERFORM legacy.import_regimes_ended(source, rows);
+    END IF;
+    -- Modules come anew and whole each time: what they have counted meanwhile is taken over, too.
+    IF of_table <> 'module_registry' THEN
+        rows := (SELECT coalesce(json_agg(e.r ORDER BY e.n), '[]') FROM json_array_elements(rows) WITH ORDINALITY AS e (r, n)
+                 WHERE NOT EXISTS (SELECT FROM hitherto.legacy_import_row k WHERE k.import_id = import AND k.old_id = (e.r ->> 'id')::bigint AND NOT k.refused));
+    END IF;
     BEGIN
-        IF of_table = 'module_health_checks' THEN
+        IF of_table = 'module_health_checks' AND json_array_length(rows) > 0 THEN
             stored := legacy.import_health_checks(source, rows);
+            INSERT INTO hitherto.legacy_import_row AS k SELECT import, (r ->> 'id')::bigint, false FROM json_array_elements(rows) r
+            ON CONFLICT ON CONSTRAINT legacy_import_row_pkey DO UPDATE SET refused = false;
             rows := '[]';
         END IF;
     EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
         -- One of them breaks a rule: one by one, then.
-        NULL;
+        stored := 0;
     END;
-    FOR old IN SELECT r FROM json_array_elements(rows) WITH ORDINALITY AS e (r, n) ORDER BY n LOOP
+    FOR old IN SELECT e.r FROM json_array_elements(rows) WITH ORDINALITY AS e (r, n) ORDER BY e.n LOOP
         BEGIN
             PERFORM legacy.import_row(source, of_table, old);
+            INSERT INTO hitherto.legacy_import_row VALUES (import, (old ->> 'id')::bigint, false)
+            ON CONFLICT ON CONSTRAINT legacy_import_row_pkey DO UPDATE SET refused = false;
             stored := stored + 1;
         EXCEPTION WHEN data_exception OR integrity_constraint_violation OR object_not_in_prerequisite_state THEN
             PERFORM legacy.import_refused(source, of_table, old, SQLSTATE, SQLERRM);
+            INSERT INTO hitherto.legacy_import_row VALUES (import, (old ->> 'id')::bigint, true) ON CONFLICT ON CONSTRAINT legacy_import_row_pkey DO NOTHING;
             refused := refused + 1;
         END;
     END LOOP;
-    INSERT INTO hitherto.legacy_import AS i (source, table_name, upto_id, stored, refused) VALUES (source, of_table, upto, import.stored, import.refused)
-    ON CONFLICT ON CONSTRAINT legacy_import_pkey DO UPDATE SET
-        upto_id = excluded.upto_id, imported_at = excluded.imported_at,
-        -- Modules come anew and whole each time: what they have counted meanwhile is taken over, too.
-        stored = excluded.stored + CASE of_table WHEN 'module_registry' THEN 0 ELSE i.stored END,
-        refused = excluded.refused + CASE of_table WHEN 'module_registry' THEN 0 ELSE i.refused END;
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION legacy.import(text, text, json) IS 'Stores rows of an old table and notes how far it came, in one transaction; rows that break a rule go to quarantine';
+COMMENT ON FUNCTION legacy.import(text, text, json) IS 'Stores rows of an old table and notes which, in one transaction; rows that break a rule go to quarantine';

@@ -82,15 +82,17 @@ COMMENT ON COLUMN hitherto.legacy_tombstone.row_at IS 'The hidden row''s own tim
 COMMENT ON COLUMN hitherto.legacy_tombstone.hidden_at IS 'When old code deleted or updated it';
 
 CREATE TABLE hitherto.legacy_execution_base (
-    module_id        bigint           NOT NULL CONSTRAINT legacy_execution_base_pkey PRIMARY KEY
-                                      CONSTRAINT legacy_execution_base_module_id_fkey REFERENCES hitherto.module,
+    module_id        bigint           NOT NULL CONSTRAINT legacy_execution_base_module_id_fkey REFERENCES hitherto.module,
+    source           text             NOT NULL,
     execution_count  bigint           NOT NULL CONSTRAINT legacy_execution_base_execution_count_not_negative CHECK (execution_count >= 0),
     total_ms         double precision NOT NULL CONSTRAINT legacy_execution_base_total_ms_range CHECK (total_ms >= 0 AND total_ms <= 1e18),
-    last_execution   timestamptz
+    last_execution   timestamptz,
+    CONSTRAINT legacy_execution_base_pkey PRIMARY KEY (module_id, source)
 );
 COMMENT ON TABLE hitherto.legacy_execution_base IS
     'What an imported old database had counted: it kept no rows of its executions, so they show in legacy.module_registry and nowhere else';
 COMMENT ON COLUMN hitherto.legacy_execution_base.module_id IS 'Module';
+COMMENT ON COLUMN hitherto.legacy_execution_base.source IS 'The old database, as in legacy_import; legacy: old code registered the module with a count. Their counts add up';
 COMMENT ON COLUMN hitherto.legacy_execution_base.execution_count IS 'Executions it had counted';
 COMMENT ON COLUMN hitherto.legacy_execution_base.total_ms IS 'Their count times their running average, milliseconds';
 COMMENT ON COLUMN hitherto.legacy_execution_base.last_execution IS 'The latest of them';
@@ -141,6 +143,7 @@ LANGUAGE sql STABLE ROWS 1 AS $$
            e.successes / e.executions, greatest(e.last_execution, b.last_execution)
     FROM (SELECT sum(d.executions) AS executions, sum(d.successes)::double precision AS successes, sum(d.sum_ms) AS total_ms, max(d.last_started_at) AS last_execution
           FROM hitherto.module_execution_day_aggregate d WHERE d.module_id = legacy_execution_shown.module) e
-    LEFT JOIN hitherto.legacy_execution_base b ON b.module_id = legacy_execution_shown.module
+    CROSS JOIN (SELECT sum(o.execution_count)::bigint AS execution_count, sum(o.total_ms) AS total_ms, max(o.last_execution) AS last_execution
+                FROM hitherto.legacy_execution_base o WHERE o.module_id = legacy_execution_shown.module) b
 $$;
 COMMENT ON FUNCTION hitherto.legacy_execution_shown(bigint) IS 'How often a module ran and how long that took, what an imported database had counted included';

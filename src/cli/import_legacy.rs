@@ -10,7 +10,7 @@ use crate::error::Result;
 ///
 /// Reads its six tables (module_registry, module_health_checks, regime_states, risk_evaluations, execution_reports,
 /// portfolio_snapshots) from one snapshot and stores their rows under this store's rules. Run again, it adds
-/// what is new. Rows that break a rule go to hitherto.quarantine with the reason; exit code 1 says that there are some.
+/// what is new and tries again what was refused. Rows that break a rule go to hitherto.quarantine with the reason; exit code 1 says that there are some.
 /// Ids are given anew; modules are matched by name.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -32,10 +32,17 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
         let rows: Vec<Vec<String>> = imported
             .iter()
             .map(|t| {
-                vec![t.table_name.clone(), t.old_rows.to_string(), t.stored_now.to_string(), t.stored.to_string(), t.refused.to_string()]
+                vec![
+                    t.table_name.clone(),
+                    t.old_rows.to_string(),
+                    t.stored_now.to_string(),
+                    t.stored.to_string(),
+                    t.refused.to_string(),
+                    t.gone.to_string(),
+                ]
             })
             .collect();
-        let mut text = table(&["old table", "rows there", "stored now", "stored in all", "refused"], &rows);
+        let mut text = table(&["old table", "rows there", "stored now", "stored in all", "refused", "gone there"], &rows);
         if imported.iter().any(|t| t.refused > 0) {
             text.push_str(
                 "\nwhy rows were refused: SELECT table_name, reason, record FROM hitherto.quarantine WHERE producer = 'import-legacy'\n",
@@ -43,6 +50,6 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
         }
         text
     })?;
-    let whole = imported.iter().all(|t| t.refused == 0 && t.is_complete());
+    let whole = imported.iter().all(|t| t.refused == 0);
     Ok(if whole { Ending::Done } else { Ending::Finding })
 }

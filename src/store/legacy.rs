@@ -18,40 +18,46 @@ pub struct ImportedTable {
     pub stored_now: i64,
     /// Rows stored by this and earlier runs.
     pub stored: i64,
-    /// Rows refused by this and earlier runs; they are in `hitherto.quarantine`, with the reason.
+    /// Rows that are refused; they are in `hitherto.quarantine`, with the reason, and are tried again by the next run.
     pub refused: i64,
-}
-
-impl ImportedTable {
-    /// Every row of the old table is accounted for.
-    pub fn is_complete(&self) -> bool {
-        self.stored + self.refused >= self.old_rows
-    }
+    /// Rows that were taken care of by an earlier run and that the old table has no more; here they stay.
+    pub gone: i64,
 }
 
 /// Rows handed over in one transaction.
-const ROWS: i64 = 2_000;
+const ROWS: usize = 2_000;
 
 struct Table {
     name: &'static str,
     count: &'static str,
-    /// The rows past an id, $2 at most, as one JSON array.
+    /// Ids past $1, some of them.
+    ids: &'static str,
+    /// The rows with these ids, as one JSON array.
     read: &'static str,
+    /// They are few, and what has become of them since they were copied matters: all are handed over each time.
+    whole: bool,
 }
 
 macro_rules! table {
-    ($name:literal) => {
+    ($name:literal, $whole:literal) => {
         table!(
             $name,
-            concat!(
-                "-- import_read\nSELECT json_agg(t ORDER BY t.id)::text, max(t.id)::bigint FROM (SELECT * FROM ",
-                $name,
-                " WHERE id > $1::bigint ORDER BY id LIMIT $2) t"
-            )
+            $whole,
+            concat!("-- import_read\nSELECT json_agg(t ORDER BY t.id)::text FROM ", $name, " t WHERE t.id = ANY ($1::bigint[])")
         )
     };
-    ($name:literal, $read:expr) => {
-        Table { name: $name, count: concat!("-- import_count\nSELECT count(*) FROM ", $name), read: $read }
+    ($name:literal, $whole:literal, $read:expr) => {
+        Table {
+            name: $name,
+            count: concat!("-- import_count\nSELECT count(*) FROM ", $name),
+            ids: concat!(
+                "-- import_ids\nSELECT coalesce(array_agg(t.id), '{}') FROM (SELECT id::bigint FROM ",
+                $name,
+                " WHERE id > $1::bigint ORDER BY id LIMIT 50000) t"
+            ),
+            read: $read,
+            whole: $whole,
+        }
     };
 }
 
@@ -69,20 +75,20 @@ WITH regime AS (
 ), told AS (
     SELECT *, CASE WHEN period AND NOT newest THEN lead(starts) OVER (PARTITION BY period ORDER BY starts, id) END AS next_from FROM known
 )
-SELECT json_agg(t ORDER BY t.starts, t.id)::text, max(t.id)::bigint FROM told t WHERE t.id > $1::bigint AND $2::bigint > 0";
+SELECT json_agg(t ORDER BY t.starts, t.id)::text FROM told t WHERE t.id = ANY ($1::bigint[])";
 
 const TABLES: [Table; 6] = [
-    table!("module_registry"),
-    table!("module_health_checks"),
-    table!("regime_states", REGIMES),
-    table!("risk_evaluations"),
-    table!("execution_reports"),
-    table!("portfolio_snapshots"),
+    table!("module_registry", true),
+    table!("module_health_checks", false),
+    table!("regime_states", true, REGIMES),
+    table!("risk_evaluations", false),
+    table!("execution_reports", false),
+    table!("portfolio_snapshots", false),
 ];
 
 impl Store {
-    /// Copies an old database's tables over, from its schema `schema`. Run again, it adds what is new: what
-    /// has been copied is noted with the rows. Rows that break a rule of this store go to quarantine.
+    /// Copies an old database's tables over, from its schema `schema`. Run again, it adds what is new: which
+    /// ids have been copied is noted with the rows. Rows that break a rule of this store go to quarantine.
     ///
     /// # Errors
     /// `Unreachable` when either database is, `NotFound` when the schema has none of the old tables,
@@ -91,6 +97,10 @@ impl Store {
         let old = from.connect().await?;
         let doing = "preparing to read the old database";
         old.query_one("-- import_schema\nSELECT set_config('search_path', quote_ident($1), false)", &[&schema])
+            .await
+            .map_err(|e| Error::database(doing, e))?;
+        // JSON says floats and times as the session does, and a role or a database may have settings of its own that round them.
+        old.batch_execute("SET extra_float_digits = 3; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = postgres; SET TimeZone = 'UTC'")
             .await
             .map_err(|e| Error::database(doing, e))?;
         // One state of all its tables, whoever still writes there.
@@ -129,51 +139,69 @@ impl Store {
     ) -> Result<ImportedTable> {
         let doing = format!("reading the old table {}", table.name);
         let old_rows: i64 = old.query_one(table.count, &[]).await.map_err(|e| Error::database(&doing, e))?.get(0);
-        // Modules are few, and what they have counted may have grown.
-        let anew = table.name == "module_registry";
-        let before = self.imported(source, table.name).await?;
-        let mut after = if anew { 0 } else { before.0 };
-        let limit = if anew { i64::MAX } else { ROWS };
-        let mut stored_now = 0;
+        let (before, _) = self.imported(source, table.name).await?;
+        let mut stored = before;
+        let mut after = i64::MIN;
         loop {
-            let row = old.query_one(table.read, &[&after, &limit]).await.map_err(|e| Error::database(&doing, e))?;
-            let Some(rows) = row.get::<_, Option<String>>(0) else { break };
-            after = row.get(1);
-            let (source, name) = (source.to_owned(), table.name);
-            stored_now += self
-                .run_tx("legacy_import", move |tx| {
-                    let (source, rows) = (source.clone(), rows.clone());
-                    Box::pin(async move {
-                        tx.query_one("-- legacy_import\nSELECT stored FROM legacy.import($1, $2, $3::text::json)", &[&source, &name, &rows])
-                            .await
-                            .map(|row| row.get::<_, i64>(0))
-                            .map_err(|e| Error::database(&format!("storing rows of the old table {name}"), e))
-                    })
-                })
-                .await?;
-            on_progress(table.name, stored_now);
-            if anew {
-                break;
+            let row = old.query_one(table.ids, &[&after]).await.map_err(|e| Error::database(&doing, e))?;
+            let mut ids: Vec<i64> = row.get(0);
+            let Some(last) = ids.last() else { break };
+            after = *last;
+            let rows = if table.whole { ids.len() } else { ROWS };
+            if !table.whole {
+                ids = self.import_missing(source, table.name, &ids).await?;
+            }
+            for ids in ids.chunks(rows) {
+                let row = old.query_one(table.read, &[&ids]).await.map_err(|e| Error::database(&doing, e))?;
+                stored += self.import_rows(source, table.name, row.get(0)).await?;
+                on_progress(table.name, stored - before);
             }
         }
-        let (_, stored, refused) = self.imported(source, table.name).await?;
-        let stored_now = if anew { stored - before.1 } else { stored_now };
-        Ok(ImportedTable { table_name: table.name.to_owned(), old_rows, stored_now, stored, refused })
+        // Every row that is there now has been taken care of; what is counted beyond them is there no more.
+        let (stored, refused) = self.imported(source, table.name).await?;
+        let gone = stored + refused - old_rows;
+        Ok(ImportedTable { table_name: table.name.to_owned(), old_rows, stored_now: stored - before, stored, refused, gone })
     }
 
-    /// Up to which id, rows stored, rows refused.
-    async fn imported(&self, source: &str, table_name: &str) -> Result<(i64, i64, i64)> {
+    async fn import_missing(&self, source: &str, table_name: &str, ids: &[i64]) -> Result<Vec<i64>> {
         let row = self
             .client()
             .await?
-            .query_opt(
+            .query_one("-- legacy_import_missing\nSELECT legacy.import_missing($1, $2, $3)", &[&source, &table_name, &ids])
+            .await
+            .map_err(|e| Error::database("reading hitherto.legacy_import_row", e))?;
+        Ok(row.get(0))
+    }
+
+    /// How many were stored.
+    async fn import_rows(&self, source: &str, name: &'static str, rows: String) -> Result<i64> {
+        let source = source.to_owned();
+        self.run_tx("legacy_import", move |tx| {
+            let (source, rows) = (source.clone(), rows.clone());
+            Box::pin(async move {
+                tx.query_one("-- legacy_import\nSELECT stored FROM legacy.import($1, $2, $3::text::json)", &[&source, &name, &rows])
+                    .await
+                    .map(|row| row.get::<_, i64>(0))
+                    .map_err(|e| Error::database(&format!("storing rows of the old table {name}"), e))
+            })
+        })
+        .await
+    }
+
+    /// Rows stored, rows refused.
+    async fn imported(&self, source: &str, table_name: &str) -> Result<(i64, i64)> {
+        let row = self
+            .client()
+            .await?
+            .query_one(
                 "-- legacy_imported
-                 SELECT upto_id, stored, refused FROM hitherto.legacy_import WHERE source = $1 AND table_name = $2",
+                 SELECT count(*) FILTER (WHERE NOT r.refused), count(*) FILTER (WHERE r.refused)
+                 FROM hitherto.legacy_import i JOIN hitherto.legacy_import_row r USING (import_id) WHERE i.source = $1 AND i.table_name = $2",
                 &[&source, &table_name],
             )
             .await
-            .map_err(|e| Error::database("reading hitherto.legacy_import", e))?;
-        Ok(row.map_or((0, 0, 0), |row| (row.get(0), row.get(1), row.get(2))))
+            .map_err(|e| Error::database("reading hitherto.legacy_import_row", e))?;
+        Ok((row.get(0), row.get(1)))
     }
 }
 

@@ -124,6 +124,103 @@ async fn an_old_database_is_copied_over_and_again_adds_nothing() {
 }
 
 #[tokio::test]
+async fn what_changed_in_the_old_database_is_taken_over_by_the_next_run() {
+    for db in harness::all().await {
+        let Some(url) = db.url() else { continue };
+        drop(db.store);
+        let old = harness::empty_database().await;
+        let from = format!("postgresql://postgres@127.0.0.1:{}/{}", harness::server().port, old.database().unwrap());
+        let start = (Utc::now() - TimeDelta::days(3)).format("%Y-%m-%dT%H:30:00").to_string();
+        let old_code = from.replace("postgresql://", "postgresql+psycopg2://");
+        run("old_database.py", &[("LEGACY_URL", &old_code), ("LEGACY_START", &start), ("LEGACY_CHECKS", "2100")]).await;
+        let old = old.connect().await.unwrap();
+        old.batch_execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET extra_float_digits = -5', current_database()); END $$;
+             DELETE FROM regime_states WHERE regime_type <> 'bear';
+             DELETE FROM risk_evaluations;
+             -- Written earlier, committed later.
+             CREATE TABLE late AS SELECT * FROM module_health_checks WHERE id IN (17, 2050);
+             DELETE FROM module_health_checks WHERE id IN (17, 2050);
+             INSERT INTO risk_evaluations (proposal_id, risk_level, verdict, var_99) VALUES ('f', 'low', 'approved', 0.1 + 0.2::float8)",
+        )
+        .await
+        .unwrap();
+        let words = import(&url, &from).await.2;
+        old.batch_execute(
+            "INSERT INTO module_health_checks SELECT * FROM late;
+             UPDATE module_registry SET status = 'active' WHERE name = 'broken';
+             DELETE FROM portfolio_snapshots;
+             UPDATE regime_states SET is_active = false, effective_until = now() AT TIME ZONE 'UTC' - INTERVAL '2 days';
+             INSERT INTO regime_states (regime_type, confidence, is_active, effective_from, effective_until)
+                 SELECT 'recovery', 0.5, false, effective_until, effective_until + INTERVAL '1 day' FROM regime_states WHERE regime_type = 'bear';
+             INSERT INTO regime_states (regime_type, confidence, is_active, effective_from)
+                 SELECT 'crisis', 0.5, true, effective_until FROM regime_states WHERE regime_type = 'recovery'",
+        )
+        .await
+        .unwrap();
+        let (_, again, more) = import(&url, &from).await;
+        let found = |name: &str| {
+            let table = again.as_array().unwrap().iter().find(|t| t["table_name"] == name).unwrap();
+            ["old_rows", "stored_now", "stored", "refused", "gone"].map(|key| table[key].as_i64().unwrap())
+        };
+        // The check of the module that was refused comes, too; the one with NaN is refused as before.
+        assert_eq!(found("module_health_checks"), [2102, 3, 2101, 1, 0], "{}: {words}{more}", db.name);
+        assert_eq!(found("module_registry"), [3, 1, 3, 0, 0], "{}: {more}", db.name);
+        assert_eq!(found("portfolio_snapshots"), [0, 0, 1, 1, 2], "{}: {more}", db.name);
+        assert_eq!(found("regime_states"), [3, 2, 3, 0, 0], "{}: {more}", db.name);
+
+        let store = Store::connect(db.config.clone()).await.unwrap();
+        let client = store.client().await.unwrap();
+        for (query, answer) in [
+            ("SELECT var_99::text FROM hitherto.risk_evaluation", "0.30000000000000004"),
+            (
+                "SELECT string_agg(format('%s %s %s', regime, status, effective_until IS NULL), ', ' ORDER BY effective_from)
+                 FROM hitherto.regime_state",
+                "bear superseded f, recovery superseded f, crisis active t",
+            ),
+            (
+                "SELECT count(*)::text FROM hitherto.regime_state a JOIN hitherto.regime_state b ON a.effective_until = b.effective_from",
+                "2",
+            ),
+            ("SELECT count(*)::text FROM hitherto.health_check WHERE details ->> 'n' IN ('16', '2049')", "2"),
+            (
+                "SELECT string_agg(format('%s %s', table_name, substr(reason, 1, 66)), ', ' ORDER BY quarantine_id) FROM hitherto.quarantine WHERE reason LIKE '%module%3%'",
+                "module_health_checks module_health_checks.module_id: its module 3 was refused; why is i",
+            ),
+            ("SELECT count(*)::text FROM hitherto.quarantine", "4"),
+        ] {
+            let row = client.query_one(query, &[]).await.unwrap();
+            assert_eq!(row.get::<_, Option<String>>(0).as_deref(), Some(answer), "{}: {query}", db.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_two_old_databases_counted_of_one_module_adds_up() {
+    let db = harness::native().await;
+    let url = db.url().unwrap();
+    let mut olds = Vec::new();
+    for count in [10, 7] {
+        let old = harness::empty_database().await;
+        let from = format!("postgresql://postgres@127.0.0.1:{}/{}", harness::server().port, old.database().unwrap());
+        let old = old.connect().await.unwrap();
+        old.batch_execute(&format!(
+            "CREATE TABLE module_registry AS SELECT 1 AS id, 'm' AS name, '1' AS version, 'active' AS status, {count} AS execution_count, 2.0::float8 AS avg_execution_time_ms"
+        ))
+        .await
+        .unwrap();
+        olds.push(from);
+    }
+    for from in olds.iter().chain(&olds) {
+        let (code, _, words) = import(&url, from).await;
+        assert_eq!(code, 0, "{words}");
+    }
+    let client = db.store.client().await.unwrap();
+    let row = client.query_one("SELECT execution_count, avg_execution_time_ms FROM legacy.module_registry", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, f64>(1)), (17, 2.0));
+}
+
+#[tokio::test]
 async fn rows_of_new_writers_have_ids_in_the_old_tables() {
     for db in harness::all().await {
         let writer = db.store.writer(WriterConfig::new("m"));

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 
 import psycopg2
 from sqlalchemy import delete, event, insert, inspect, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import joinedload
 
 from manager import DatabaseManager
@@ -189,6 +189,40 @@ class Modules(unittest.TestCase):
         stored = DB.get_module_by_name(name)
         self.assertEqual(stored.execution_count, 200)
         self.assertAlmostEqual(stored.avg_execution_time_ms, sum(found) / 200, places=6)
+
+    def test_an_execution_written_in_steps_counts_once(self):
+        name = fresh()
+        DB.register_module(name, "1")
+        DB.record_module_execution(name, 5)
+        with DB.session() as session:
+            module = session.scalar(select(ModuleRegistry).where(ModuleRegistry.name == name))
+            module.execution_count += 1
+            session.flush()
+            module.avg_execution_time_ms = 10
+            session.flush()
+            module.last_execution = datetime.utcnow()
+        self.assertEqual(DB.get_module_by_name(name).execution_count, 2)
+        for _ in range(3):
+            sql("UPDATE module_registry SET execution_count = execution_count + 1, avg_execution_time_ms = 7 WHERE name = :n", n=name)
+            sql("UPDATE module_registry SET last_execution = clock_timestamp() AT TIME ZONE 'UTC' WHERE name = :n", n=name)
+        sql("UPDATE module_registry SET avg_execution_time_ms = NULL WHERE name = :n", n=name)
+        self.assertEqual(DB.get_module_by_name(name).execution_count, 5)
+
+    def test_a_copy_written_back_whole_counts_nothing(self):
+        name = fresh()
+        DB.register_module(name, "1")
+        DB.record_module_execution(name, 5)
+        copies = [sql("SELECT * FROM module_registry WHERE name = :n", n=name)[0]._mapping]
+        for duration in (7, 7, 9):
+            DB.record_module_execution(name, duration)
+            copies.append(sql("SELECT * FROM module_registry WHERE name = :n", n=name)[0]._mapping)
+        for copy in copies:
+            sql(
+                """UPDATE module_registry SET status = 'maintenance', execution_count = :execution_count, avg_execution_time_ms = :avg_execution_time_ms,
+                   last_execution = :last_execution WHERE id = :id""", **copy,
+            )
+        module = DB.get_module_by_name(name)
+        self.assertEqual((module.execution_count, module.status), (4, "maintenance"))
 
     def test_a_module_with_a_history_is_kept(self):
         name, idle = fresh(), fresh()
@@ -414,6 +448,64 @@ class Regimes(unittest.TestCase):
         self.assertEqual(overlaps, 0)
 
 
+    def test_an_end_to_come_ends_it_now(self):
+        active = DB.set_active_regime("bull", 0.9, "overseer")
+        changed = DB.update_regime(active.id, is_active=False, effective_until=datetime.utcnow() + timedelta(minutes=50))
+        self.assertLess(changed.effective_until, datetime.utcnow() + timedelta(minutes=1))
+        self.assertLess(DB.set_active_regime("bear", 0.9, "overseer").effective_from, datetime.utcnow() + timedelta(minutes=1))
+
+
+@unittest.skipIf(ALONE, "this engine has one session")
+class TwoAtOnce(unittest.TestCase):
+    def at_once(self, first, second, values):
+        """The second statement begins before the first is committed; its error, if it has one."""
+        errors = []
+
+        def run():
+            try:
+                sql(second, **values)
+            except OperationalError as error:
+                errors.append(error)
+
+        with DB.engine.begin() as connection:
+            connection.execute(text(first), values)
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join(0.5)
+            self.assertTrue(thread.is_alive())
+        thread.join()
+        return errors
+
+    def test_changes_of_two_columns_are_both_kept(self):
+        row = DB.store_risk_evaluation(proposal_id=fresh("p"), risk_level="low", verdict="approved")
+        errors = self.at_once("UPDATE risk_evaluations SET verdict = 'rejected' WHERE id = :i", "UPDATE risk_evaluations SET model_version = '2' WHERE id = :i", {"i": row.id})
+        self.assertEqual(errors, [])
+        self.assertEqual(sql("SELECT verdict, model_version FROM risk_evaluations WHERE id = :i", i=row.id), [("rejected", "2")])
+        order = fresh("order")
+        DB.store_execution_report(order_id=order, asset="A", quantity=10.0, status="submitted")
+        self.assertEqual(self.at_once("UPDATE execution_reports SET execution_metadata = '{\"a\": 1}' WHERE order_id = :o",
+                                      "UPDATE execution_reports SET execution_summary = 's' WHERE order_id = :o", {"o": order}), [])
+        self.assertEqual(sql("SELECT execution_metadata, execution_summary FROM execution_reports WHERE order_id = :o", o=order), [({"a": 1}, "s")])
+
+    def test_changes_of_one_column_are_not_lost_in_silence(self):
+        snapshot = DB.create_portfolio_snapshot(positions_json={}, cash_balance=1, total_value=2)
+        check = DB.record_health_check(DB.register_module(fresh(), "1").id, "healthy")
+        order = fresh("order")
+        DB.store_execution_report(order_id=order, asset="A", quantity=10.0, status="submitted")
+        for update, values in [
+            ("UPDATE portfolio_snapshots SET cash_balance = cash_balance + 1 WHERE id = :i", {"i": snapshot.id}),
+            ("UPDATE module_health_checks SET error_count = error_count + 1 WHERE id = :i", {"i": check.id}),
+            ("UPDATE execution_reports SET filled_quantity = filled_quantity + 1 WHERE order_id = :o", {"o": order}),
+        ]:
+            # Both say the same number, and yet one of them would be lost.
+            errors = self.at_once(update, update, values)
+            self.assertEqual(len(errors), 1, update)
+            self.assertIn("somebody else has changed", str(errors[0]))
+            self.assertEqual(sql(update, **values), 1)
+        self.assertEqual(one("SELECT cash_balance FROM portfolio_snapshots WHERE id = :i", i=snapshot.id), 3)
+        self.assertEqual(one("SELECT filled_quantity FROM execution_reports WHERE order_id = :o", o=order), 2)
+
+
 class RiskEvaluations(unittest.TestCase):
     def test_an_evaluation_is_stored_in_lower_case(self):
         row = DB.store_risk_evaluation(proposal_id="p-1", risk_level="high", verdict="DOWNGRADED", var_99=0.021, flags_json=["concentration"])
@@ -512,6 +604,33 @@ class ExecutionReports(unittest.TestCase):
         self.assertEqual((row.status, row.asset, row.average_fill_price), ("filled", "B", 1.5))
         with self.assertRaises(IntegrityError):
             DB.store_execution_report(order_id=order, asset="B", status="pending")
+
+    def test_a_commission_said_before_the_first_fill_is_its(self):
+        order = fresh("order")
+        with DB.session() as session:
+            report = ExecutionReport(order_id=order, asset="A", quantity=10.0, status="submitted", total_commission=1.5)
+            session.add(report)
+        with DB.session() as session:
+            report = session.scalar(select(ExecutionReport).where(ExecutionReport.order_id == order))
+            report.filled_quantity, report.average_fill_price = 10.0, 2.0
+        self.assertEqual(one("SELECT total_commission FROM execution_reports WHERE order_id = :o", o=order), 1.5)
+
+    def test_noise_of_floats_leaves_no_rest(self):
+        for quantity, steps in [(0.8, [0.7, 0.7 + 0.1]), (0.3, [0.1, 0.1 + 0.2]), (3.3, list(itertools.accumulate([0.3] * 11)))]:
+            order = fresh("order")
+            DB.store_execution_report(order_id=order, asset="A", side="buy", quantity=quantity, status="submitted")
+            for filled in steps:
+                DB.update_execution_report(order, filled_quantity=filled, average_fill_price=2.0)
+            found = sql("SELECT status, filled_quantity = quantity, anomalies FROM hitherto.execution_report WHERE order_id = :o", o=order)
+            self.assertEqual(found, [("filled", True, [])], quantity)
+
+    def test_a_deleted_order_is_not_inserted_again(self):
+        order = fresh("order")
+        DB.store_execution_report(order_id=order, asset="A", status="pending")
+        sql("DELETE FROM execution_reports WHERE order_id = :o", o=order)
+        with self.assertRaises(IntegrityError) as caught:
+            DB.store_execution_report(order_id=order, asset="A", status="pending")
+        self.assertIn("was deleted here", str(caught.exception))
 
     def test_a_report_without_an_order_id_gets_one(self):
         row = DB.store_execution_report(asset="A", status="pending")
