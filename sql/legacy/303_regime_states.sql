@@ -29,7 +29,8 @@ COMMENT ON COLUMN legacy.regime_states.created_at IS 'proposed_at, UTC';
 COMMENT ON COLUMN legacy.regime_states.updated_at IS 'Its latest step, UTC';
 
 CREATE OR REPLACE FUNCTION legacy.regime_states_write()
-RETURNS trigger LANGUAGE plpgsql AS $$
+-- Its writer has decided: one regime may end without the next.
+RETURNS trigger LANGUAGE plpgsql SET hitherto.regime_step = 'on' AS $$
 DECLARE
     r hitherto.regime_state;
     decider text;

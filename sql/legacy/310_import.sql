@@ -109,7 +109,7 @@ $$;
 COMMENT ON FUNCTION legacy.import_regime_end(json) IS 'When an old regime that is not in force any more ended: by its own end, the next one''s beginning or its last change';
 
 CREATE OR REPLACE FUNCTION legacy.import_regimes_ended(source text, rows json)
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS void LANGUAGE plpgsql SET hitherto.regime_step = 'on' AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('hitherto.regime_state'));
     UPDATE hitherto.regime_state r SET status = 'superseded', effective_until = greatest(r.effective_from, legacy.import_regime_end(e.old))
@@ -122,7 +122,7 @@ COMMENT ON FUNCTION legacy.import_regimes_ended(text, json) IS 'Ends the regime 
 -- The command adds to each regime whether it was in force, since when, until where the next one begins, and
 -- whether it is the newest active one: the old table let several be active, and only that one still is.
 CREATE OR REPLACE FUNCTION legacy.import_regime(source text, old json)
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS void LANGUAGE plpgsql SET hitherto.regime_step = 'on' AS $$
 DECLARE
     o legacy.regime_states := json_populate_record(NULL::legacy.regime_states, old);
     in_force boolean := (old ->> 'newest')::boolean;

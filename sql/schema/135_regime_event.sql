@@ -131,7 +131,7 @@ BEGIN
        OR NEW.legacy <> OLD.legacy AND NOT step
        OR NOT NEW.legacy AND (NEW.regime, NEW.confidence, NEW.method, NEW.classified_by, NEW.reasoning, NEW.context, NEW.proposed_at, NEW.decide_by, NEW.requires_confirmation)
           IS DISTINCT FROM (OLD.regime, OLD.confidence, OLD.method, OLD.classified_by, OLD.reasoning, OLD.context, OLD.proposed_at, OLD.decide_by, OLD.requires_confirmation)
-       OR NOT NEW.legacy AND OLD.status <> 'proposed' AND (NEW.confirmed, NEW.first_confirmed_by) IS DISTINCT FROM (OLD.confirmed, OLD.first_confirmed_by)
+       OR NOT NEW.legacy AND NOT step AND OLD.status <> 'proposed' AND (NEW.confirmed, NEW.first_confirmed_by) IS DISTINCT FROM (OLD.confirmed, OLD.first_confirmed_by)
        OR OLD.status <> 'proposed' AND (NEW.decided_at, NEW.decided_by, NEW.effective_from) IS DISTINCT FROM (OLD.decided_at, OLD.decided_by, OLD.effective_from)
        OR OLD.status = 'superseded' AND NEW.effective_until <> OLD.effective_until THEN
         RAISE EXCEPTION 'regime % is %: what was proposed and decided stays as it was', OLD.regime_id, OLD.status
