@@ -12,6 +12,11 @@ COMMENT ON COLUMN hitherto.ingest_batch.digest_form IS
 COMMENT ON COLUMN hitherto.ingest_batch.rows_digest IS
     'As digest in form 2, of the rows that were stored under this batch; NULL when that was all of them, so that digest holds for them';
 
+COMMENT ON COLUMN hitherto.ingest_batch.min_time IS
+    'Earliest time of the rows that were stored (digest_form 1: of the batch''s rows); NULL when none was and for a table without a time';
+COMMENT ON COLUMN hitherto.ingest_batch.max_time IS
+    'Latest time of the rows that were stored (digest_form 1: of the batch''s rows), itself included; NULL when none was and for a table without a time';
+
 CREATE FUNCTION hitherto.canonical_field(field bytea)
 RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(int4send(octet_length(field)) || field, '\xffffffff'::bytea)

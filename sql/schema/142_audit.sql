@@ -35,3 +35,34 @@ COMMENT ON COLUMN hitherto.audit_entry.hash IS 'SHA-256 of the row, as the tuple
 
 SELECT hitherto.append_only_set('audit_block');
 SELECT hitherto.append_only_set('audit_entry');
+
+-- What retention was allowed to drop, and when: settings alone tell it no more once they were changed.
+CREATE TABLE hitherto.retention_event (
+    event_number  bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT retention_event_pkey PRIMARY KEY,
+    table_name    text        NOT NULL,
+    drop_after    interval,
+    event_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE hitherto.retention_event IS 'Every change of how long rows are kept; written by a trigger, sealed with the ledger';
+COMMENT ON COLUMN hitherto.retention_event.event_number IS 'In the order of the changes';
+COMMENT ON COLUMN hitherto.retention_event.table_name IS 'Table whose policy was changed';
+COMMENT ON COLUMN hitherto.retention_event.drop_after IS 'Age at which its rows go since; NULL: never';
+COMMENT ON COLUMN hitherto.retention_event.event_at IS 'When it was changed';
+
+CREATE FUNCTION hitherto.retention_note()
+RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- Of a line that is deleted there is no NEW: its rows are kept for ever.
+    INSERT INTO hitherto.retention_event (table_name, drop_after) VALUES (coalesce(NEW.table_name, OLD.table_name), NEW.drop_after);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION hitherto.retention_note() IS 'Trigger of the table of policies: notes in retention_event how long rows are kept from now on';
+CREATE TRIGGER retention_policy_note_insert AFTER INSERT ON hitherto.retention_policy
+    FOR EACH ROW WHEN (NEW.drop_after IS NOT NULL) EXECUTE FUNCTION hitherto.retention_note();
+CREATE TRIGGER retention_policy_note_update AFTER UPDATE ON hitherto.retention_policy
+    FOR EACH ROW WHEN (OLD.drop_after IS DISTINCT FROM NEW.drop_after) EXECUTE FUNCTION hitherto.retention_note();
+CREATE TRIGGER retention_policy_note_delete AFTER DELETE ON hitherto.retention_policy
+    FOR EACH ROW EXECUTE FUNCTION hitherto.retention_note();
+
+SELECT hitherto.append_only_set('retention_event');

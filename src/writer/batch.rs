@@ -1,6 +1,6 @@
 //! A batch: rows that are stored together, once.
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -12,8 +12,6 @@ pub struct Batch<R> {
     pub(super) id: Uuid,
     pub(super) producer: String,
     pub(super) rows: Vec<R>,
-    pub(super) min_time: Option<DateTime<Utc>>,
-    pub(super) max_time: Option<DateTime<Utc>>,
     /// The id may stand in the ledger already, for it was derived from content or sent before.
     pub(super) known: bool,
 }
@@ -37,9 +35,7 @@ impl<R: Record> Batch<R> {
     }
 
     pub(super) fn freeze(id: Uuid, producer: String, rows: Vec<R>, known: bool) -> Self {
-        let times = || rows.iter().filter_map(Record::time);
-        let (min_time, max_time) = (times().min(), times().max());
-        Self { id, producer, rows, min_time, max_time, known }
+        Self { id, producer, rows, known }
     }
 
     /// The batch's id, its line in the ledger.

@@ -1,6 +1,7 @@
 //! What the ledger holds of a batch's content: SHA-256 of the sorted SHA-256 digests of its rows'
 //! canonical bytes. Whoever has the rows, in whatever order, can compute it again.
 
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::batch::Batch;
@@ -26,15 +27,35 @@ pub(crate) fn rows_digest(mut rows: Vec<RowDigest>) -> Vec<u8> {
 #[derive(Default)]
 pub(super) struct Digests {
     /// Of those that are stored under the batch.
-    pub(super) kept: Vec<RowDigest>,
+    kept: Vec<RowDigest>,
     /// Of those that are not: the table had them already, or refused them.
-    pub(super) left: Vec<RowDigest>,
+    left: Vec<RowDigest>,
+    /// Earliest and latest time of those that are stored.
+    pub(super) min_time: Option<DateTime<Utc>>,
+    pub(super) max_time: Option<DateTime<Utc>>,
 }
 
 impl Digests {
+    /// Takes in a row that is stored.
+    pub(super) fn keep(&mut self, row: &impl Record, digest: RowDigest) {
+        self.kept.push(digest);
+        self.span(row.time(), row.time());
+    }
+
+    /// Takes in a row that is not.
+    pub(super) fn leave(&mut self, digest: RowDigest) {
+        self.left.push(digest);
+    }
+
     pub(super) fn append(&mut self, mut other: Self) {
         self.kept.append(&mut other.kept);
         self.left.append(&mut other.left);
+        self.span(other.min_time, other.max_time);
+    }
+
+    fn span(&mut self, from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) {
+        self.min_time = self.min_time.into_iter().chain(from).min();
+        self.max_time = self.max_time.max(to);
     }
 
     /// The digest of the batch, and that of its stored rows where it is another.

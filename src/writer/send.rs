@@ -222,7 +222,7 @@ impl Sender {
             for (piece, rows) in CopyRows::pieces(rows, batch_id(batch), module_id) {
                 sink.send(piece).await.map_err(|e| Error::database(&doing(), e))?;
                 // The server works on the piece meanwhile.
-                part.digests.kept.extend(row_digests(rows, module_id));
+                rows.iter().zip(row_digests(rows, module_id)).for_each(|(row, digest)| part.digests.keep(row, digest));
             }
             part.stored = sink.finish().await.map_err(|e| Error::database(&doing(), e))?;
             return Ok(part);
@@ -242,15 +242,15 @@ impl Sender {
                     // Of two rows with one id the first was stored.
                     let kept = row.id().zip(row.time()).is_some_and(|key| keys.remove(&key));
                     if kept {
-                        part.digests.kept.push(digest);
+                        part.digests.keep(row, digest);
                         orders.extend(row.order_id().map(str::to_owned));
                     } else {
-                        part.digests.left.push(digest);
+                        part.digests.leave(digest);
                     }
                 }
                 new.len() as u64
             } else {
-                part.digests.kept.extend(row_digests(slice, module_id));
+                slice.iter().zip(row_digests(slice, module_id)).for_each(|(row, digest)| part.digests.keep(row, digest));
                 tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?
             };
             part.stored += inserted;
@@ -299,7 +299,7 @@ impl Sender {
                     step("ROLLBACK TO part; RELEASE part").await?;
                     if range.len() == 1 {
                         whole.refused.push(Refused::by(range.start, &error));
-                        whole.digests.left.extend(row_digests(&batch.rows[range], module_id));
+                        row_digests(&batch.rows[range], module_id).for_each(|digest| whole.digests.leave(digest));
                     } else {
                         let middle = range.start + range.len() / 2;
                         ranges.push(middle..range.end);
@@ -326,9 +326,9 @@ impl Sender {
         let duplicates = (batch.rows.len() as u64).saturating_sub(part.stored + quarantined);
         let statement = tx.prepare_cached(sql::LEDGER_INSERT).await.map_err(|e| Error::database(&doing(), e))?;
         let rows = i64::try_from(part.stored).unwrap_or(i64::MAX);
+        let (min_time, max_time) = (part.digests.min_time, part.digests.max_time);
         let (digest, rows_digest) = part.digests.finish();
-        let line: [&(dyn ToSql + Sync); 8] =
-            [&batch.id, &batch.producer, &R::TABLE, &rows, &batch.min_time, &batch.max_time, &digest, &rows_digest];
+        let line: [&(dyn ToSql + Sync); 8] = [&batch.id, &batch.producer, &R::TABLE, &rows, &min_time, &max_time, &digest, &rows_digest];
         tx.execute(&statement, &line).await.map_err(|e| Error::database(&doing(), e))?;
         tx.commit().await.map_err(|e| Error::database(&doing(), e))?;
         Ok(Stored { rows: part.stored, duplicates, quarantined, already: false })

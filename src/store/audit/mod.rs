@@ -20,6 +20,7 @@
 //! database that somebody may have replaced. What this finds and what it can't is in `docs/audit.md`.
 
 mod chain;
+mod retention;
 mod rows;
 mod seal;
 mod tuple;
@@ -154,7 +155,7 @@ macro_rules! source {
                 $ready,
                 " AND NOT EXISTS (SELECT FROM hitherto.audit_entry e WHERE e.source = '",
                 $table,
-                "' AND e.key = s.",
+                "' AND e.key = ",
                 $key,
                 "::text)
                  ORDER BY ",
@@ -167,7 +168,7 @@ macro_rules! source {
                 " FROM hitherto.audit_entry e
                  LEFT JOIN hitherto.",
                 $table,
-                " s ON e.key = s.",
+                " s ON e.key = ",
                 $key,
                 "::text WHERE e.source = '",
                 $table,
@@ -182,18 +183,28 @@ macro_rules! source {
 #[rustfmt::skip]
 const SOURCES: &[Source] = &[
     source!(
-        "ingest_batch", "batch_id",
+        "ingest_batch", "s.batch_id",
         "batch_id, producer, table_name, row_count, min_time, max_time, digest, digest_form, rows_digest, xid, committed_at",
         "(xid < pg_snapshot_xmin(pg_current_snapshot()) OR xid >= pg_snapshot_xmax(pg_current_snapshot()))", "s.xid, s.batch_id"
     ),
     source!(
-        "quarantine", "quarantine_id",
+        "quarantine", "s.quarantine_id",
         "quarantine_id, batch_id, producer, table_name, record, sqlstate, reason, quarantined_at",
         "true", "s.quarantine_id"
     ),
     source!(
-        "regime_event", "event_number",
+        "regime_event", "s.event_number",
         "event_number, regime_id, event, actor, notes, login, event_at",
+        "true", "s.event_number"
+    ),
+    source!(
+        "order_event_conflict", "(s.event_id || ' ' || encode(s.digest, 'hex'))",
+        "event_id, digest, order_id, batch_id",
+        "true", "s.event_id, s.digest"
+    ),
+    source!(
+        "retention_event", "s.event_number",
+        "event_number, table_name, drop_after, event_at",
         "true", "s.event_number"
     ),
 ];

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
-use super::chain::Dropped;
+use super::retention::Dropped;
 use super::tuple::Tuples;
 use super::verify::Audit;
 use crate::error::{Error, Result};
@@ -19,14 +19,24 @@ struct Batch {
     row_count: u64,
     digest: Vec<u8>,
     digest_form: i16,
-    /// Every row of the batch is known to have been stored: the line's times are theirs.
-    whole: bool,
     min_time: Option<DateTime<Utc>>,
     max_time: Option<DateTime<Utc>>,
     seen: u64,
+    /// Earliest and latest time of the rows read so far.
+    first: DateTime<Utc>,
+    last: DateTime<Utc>,
     /// Of the rows read so far; let go once they are all there.
     rows: Vec<RowDigest>,
     differs: bool,
+}
+
+/// How far retention came with a table.
+#[derive(Clone, Copy)]
+struct Horizon {
+    /// Rows with an earlier time may be gone,
+    before: DateTime<Utc>,
+    /// and those with a time before this one are.
+    all_before: DateTime<Utc>,
 }
 
 /// Reads a table once and compares each batch's rows with its line.
@@ -37,18 +47,19 @@ pub(super) async fn compare<R: Record>(tx: &Transaction<'_>, dropped: &Dropped, 
     while let Some(mut tuple) = tuples.next().await? {
         audit.rows += 1;
         let id = tuple.take().and_then(|id| Uuid::from_slice(&id).ok());
+        let time = tuple.take_time();
         match id.and_then(|id| batches.get_mut(&id)) {
-            Some(batch) => batch.add(tuple.digest()),
+            Some(batch) => batch.add(time, tuple.digest()),
             None => *strangers.entry(id).or_default() += 1,
         }
     }
     for (id, count) in strangers {
         audit.find(None, id, R::TABLE, format!("{count} rows are of a batch that is not in the ledger"));
     }
-    let dropped = dropped.get(R::TABLE).copied();
+    let horizon = dropped.before.get(R::TABLE).map(|before| Horizon { before: *before, all_before: *before - dropped.amid });
     for (id, batch) in batches {
         audit.unsealed_batches += u64::from(batch.block.is_none());
-        batch.conclude(id, R::TABLE, dropped, audit);
+        batch.conclude(id, R::TABLE, horizon, audit);
     }
     Ok(())
 }
@@ -72,18 +83,20 @@ pub(super) async fn others(tx: &Transaction<'_>, audit: &mut Audit) -> Result<()
     Ok(())
 }
 
-/// The batch's id, then the canonical bytes' fields.
+/// The batch's id, the row's time, then the canonical bytes' fields.
 fn copy<R: Record>() -> String {
     let columns: Vec<String> =
         R::COLUMNS.iter().map(|c| if c.kind == Kind::Jsonb { format!("{}::text", c.name) } else { c.name.to_owned() }).collect();
-    format!("COPY (SELECT batch_id, {} FROM hitherto.{}) TO STDOUT (FORMAT binary)", columns.join(", "), R::TABLE)
+    // A record's first time is its own.
+    let time = R::COLUMNS.iter().find(|c| c.kind == Kind::Timestamptz).map_or("NULL::timestamptz", |c| c.name);
+    format!("COPY (SELECT batch_id, {time}, {} FROM hitherto.{}) TO STDOUT (FORMAT binary)", columns.join(", "), R::TABLE)
 }
 
 async fn lines(tx: &Transaction<'_>, table: &str) -> Result<HashMap<Uuid, Batch>> {
     let rows = tx
         .query(
             "-- audit_lines
-             SELECT b.batch_id, e.block_number, b.row_count, coalesce(b.rows_digest, b.digest), b.digest_form, b.rows_digest IS NULL, b.min_time, b.max_time
+             SELECT b.batch_id, e.block_number, b.row_count, coalesce(b.rows_digest, b.digest), b.digest_form, b.min_time, b.max_time
              FROM hitherto.ingest_batch b LEFT JOIN hitherto.audit_entry e ON e.source = 'ingest_batch' AND e.key = b.batch_id::text
              WHERE b.table_name = $1",
             &[&table],
@@ -95,10 +108,11 @@ async fn lines(tx: &Transaction<'_>, table: &str) -> Result<HashMap<Uuid, Batch>
         row_count: u64::try_from(row.get::<_, i64>(2)).unwrap_or_default(),
         digest: row.get(3),
         digest_form: row.get(4),
-        whole: row.get::<_, bool>(5) && row.get::<_, i16>(4) != COPY_FORM,
-        min_time: row.get(6),
-        max_time: row.get(7),
+        min_time: row.get(5),
+        max_time: row.get(6),
         seen: 0,
+        first: DateTime::<Utc>::MAX_UTC,
+        last: DateTime::<Utc>::MIN_UTC,
         rows: Vec::new(),
         differs: false,
     };
@@ -107,8 +121,9 @@ async fn lines(tx: &Transaction<'_>, table: &str) -> Result<HashMap<Uuid, Batch>
 }
 
 impl Batch {
-    fn add(&mut self, row: RowDigest) {
+    fn add(&mut self, time: DateTime<Utc>, row: RowDigest) {
         self.seen += 1;
+        (self.first, self.last) = (self.first.min(time), self.last.max(time));
         if self.digest_form != COPY_FORM && self.seen <= self.row_count {
             self.rows.push(row);
         }
@@ -129,9 +144,12 @@ impl Batch {
     }
 
     /// What became of the batch, once every row of the table has been read.
-    fn conclude(self, id: Uuid, table: &str, dropped: Option<DateTime<Utc>>, audit: &mut Audit) {
-        let before = |time: Option<DateTime<Utc>>| time.zip(dropped).is_some_and(|(time, dropped)| time < dropped);
-        let (may_lack, may_be_gone) = (before(self.min_time), before(self.max_time) || !self.whole);
+    fn conclude(self, id: Uuid, table: &str, horizon: Option<Horizon>, audit: &mut Audit) {
+        let before = |time: Option<DateTime<Utc>>| time.zip(horizon).is_some_and(|(time, horizon)| time < horizon.before);
+        // A line of the first form has the times of the batch as it came, not of what was stored of it.
+        let (may_lack, may_be_gone) = (before(self.min_time), before(self.max_time) || self.digest_form == COPY_FORM);
+        // What retention leaves of a batch is later than what it dropped, and of the batch's time.
+        let may_be_rest = horizon.is_some_and(|h| self.first >= h.all_before) && self.max_time.is_some_and(|max| self.last <= max);
         if self.seen == self.row_count && !self.differs {
             *(if self.digest_form == COPY_FORM { &mut audit.counted_batches } else { &mut audit.batches }) += 1;
         } else if self.seen == self.row_count {
@@ -140,8 +158,14 @@ impl Batch {
             audit.find(self.block, Some(id), table, format!("{} rows were stored and {} are there", self.row_count, self.seen));
         } else if self.seen == 0 && may_lack && may_be_gone {
             audit.trimmed_batches += 1;
-        } else if self.seen > 0 && may_lack {
+        } else if self.seen > 0 && may_lack && may_be_rest {
             audit.partly_trimmed_batches += 1;
+        } else if self.seen > 0 && may_lack {
+            let (stored, seen) = (self.row_count, self.seen);
+            let what = format!(
+                "{stored} rows were stored and {seen} are there, some of a time that retention has dropped or that none of them was of"
+            );
+            audit.find(self.block, Some(id), table, what);
         } else {
             audit.find(self.block, Some(id), table, format!("{} rows were stored and {} are there", self.row_count, self.seen));
         }

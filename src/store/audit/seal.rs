@@ -78,15 +78,7 @@ async fn last_block(tx: &Transaction<'_>) -> Result<Option<Block>> {
 }
 
 async fn next_block(tx: &Transaction<'_>, last: Option<&Block>) -> Result<(Block, Entries)> {
-    let mut entries = Entries::default();
-    for source in SOURCES {
-        let mut tuples = Tuples::of(tx, source.unsealed, "reading what is not sealed yet").await?;
-        while let Some(mut tuple) = tuples.next().await? {
-            let key = tuple.take_text();
-            entries.0.push((source.name, key, tuple.digest().to_vec()));
-        }
-    }
-    entries.0.sort_unstable();
+    // Before the entries: the policies that allowed what is noted here are among them.
     let row = tx
         .query_one(
             "-- audit_retention
@@ -97,6 +89,15 @@ async fn next_block(tx: &Transaction<'_>, last: Option<&Block>) -> Result<(Block
         )
         .await
         .map_err(|e| Error::database("reading what retention has noted", e))?;
+    let mut entries = Entries::default();
+    for source in SOURCES {
+        let mut tuples = Tuples::of(tx, source.unsealed, "reading what is not sealed yet").await?;
+        while let Some(mut tuple) = tuples.next().await? {
+            let key = tuple.take_text();
+            entries.0.push((source.name, key, tuple.digest().to_vec()));
+        }
+    }
+    entries.0.sort_unstable();
     let mut block = Block {
         number: last.map_or(1, |last| last.number + 1),
         sealed_at: row.get::<_, DateTime<Utc>>(0),

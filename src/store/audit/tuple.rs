@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use bytes::{Buf, Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
@@ -13,6 +14,9 @@ use crate::writer::RowDigest;
 
 /// What a COPY's body begins with: signature, flags, length of an extension.
 const HEAD: usize = 19;
+
+/// 2000-01-01, which the server counts microseconds from, in microseconds since 1970.
+const EPOCH: i64 = 946_684_800_000_000;
 
 /// Fields as a tuple: int2 count, then int4 length and bytes of each.
 pub(super) fn tuple(fields: &[&[u8]]) -> Vec<u8> {
@@ -41,6 +45,11 @@ impl Tuple {
     /// Takes a `bigint` off; 0 for NULL.
     pub(super) fn take_int8(&mut self) -> i64 {
         self.take().filter(|field| field.len() == 8).map_or(0, |mut field| field.get_i64())
+    }
+
+    /// Takes a `timestamptz` off; the end of time for what is none that people write.
+    pub(super) fn take_time(&mut self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.take_int8().saturating_add(EPOCH)).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// Takes a text off; empty for NULL.

@@ -5,7 +5,8 @@ use serde::Serialize;
 use tokio_postgres::IsolationLevel;
 use uuid::Uuid;
 
-use super::{Anchor, chain, rows};
+use super::{Anchor, chain, retention, rows};
+use crate::Engine;
 use crate::error::{Error, Result};
 use crate::records::{HealthCheck, ModuleExecution, OrderEvent, PortfolioSnapshot, Proposal, RiskEvaluation, Signal};
 use crate::store::Store;
@@ -100,7 +101,7 @@ impl Store {
         .await
         .map_err(|e| Error::database(doing, e))?;
         let mut audit = Audit::default();
-        verify(&tx, anchors, &mut audit).await?;
+        verify(&tx, self.capabilities().engine, anchors, &mut audit).await?;
         audit.settle();
         tx.commit().await.map_err(|e| Error::database(doing, e))?;
         done(lease).await?;
@@ -108,10 +109,10 @@ impl Store {
     }
 }
 
-async fn verify(tx: &Transaction<'_>, anchors: &[Anchor], audit: &mut Audit) -> Result<()> {
+async fn verify(tx: &Transaction<'_>, engine: Engine, anchors: &[Anchor], audit: &mut Audit) -> Result<()> {
     chain::blocks(tx, anchors, audit).await?;
     chain::entries(tx, audit).await?;
-    let dropped = chain::retention(tx, audit).await?;
+    let dropped = retention::dropped(tx, engine, audit).await?;
     rows::compare::<ModuleExecution>(tx, &dropped, audit).await?;
     rows::compare::<HealthCheck>(tx, &dropped, audit).await?;
     rows::compare::<Signal>(tx, &dropped, audit).await?;
