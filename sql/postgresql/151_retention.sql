@@ -334,9 +334,10 @@ $$;
 COMMENT ON FUNCTION hitherto.retention_merge(text) IS
     'How rows that go are added to what is kept (k) of an aggregate, as the SET of an INSERT; percentiles, first and last values stay as they are kept';
 
--- Pages, not times: however a table's rows lie, a step looks at so many rows and no more.
+-- Pages, not times: however a table's rows lie, a step looks at so many rows and no more. The planner
+-- would read all of the table for a long list of ctids.
 CREATE FUNCTION hitherto.retention_delete(table_name text, page_from bigint, page_until bigint)
-RETURNS bigint LANGUAGE plpgsql AS $$
+RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     p hitherto.upkeep_policy;
     a hitherto.aggregate;

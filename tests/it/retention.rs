@@ -553,6 +553,7 @@ async fn the_view_of_policies_refuses_to_be_written_and_says_what_to_use() {
             let error = client.batch_execute(statement).await.unwrap_err();
             assert!(error.as_db_error().unwrap().hint().unwrap().contains("hitherto.retention_set"), "{}: {error:?}", db.name);
         }
+        drop(client);
         assert_eq!(db.store.upkeep_policies().await.unwrap().len(), 6, "{}", db.name);
     }
 }
@@ -563,6 +564,7 @@ async fn tombstones_of_rows_that_went_go_too() {
         store(&db.store, vec![HealthCheck::new("m", "healthy").at(Utc::now() - TimeDelta::days(120))]).await;
         let client = db.store.client().await.unwrap();
         client.batch_execute("INSERT INTO hitherto.legacy_tombstone (table_name, legacy_id, row_at) SELECT 'health_check', legacy_id, checked_at FROM hitherto.health_check").await.unwrap();
+        drop(client);
         upkeep(&db).await;
         assert_eq!(count(&db, "SELECT count(*) FROM hitherto.legacy_tombstone").await, 0, "{}", db.name);
     }
