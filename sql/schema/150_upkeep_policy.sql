@@ -33,6 +33,18 @@ COMMENT ON VIEW hitherto.retention_policy IS 'How long raw rows are kept; a tabl
 COMMENT ON COLUMN hitherto.retention_policy.table_name IS 'Table whose old rows go';
 COMMENT ON COLUMN hitherto.retention_policy.drop_after IS 'Age at which they go, by the row''s own time; 8 days at least';
 
+-- A view of one table could be written to: a DELETE would take the table's whole policy.
+CREATE FUNCTION hitherto.retention_policy_refuse()
+RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'hitherto.retention_policy is read only: % is refused', TG_OP
+        USING ERRCODE = 'insufficient_privilege', HINT = 'Use SELECT hitherto.retention_set(table_name, drop_after); drop_after NULL keeps rows for ever';
+END
+$$;
+COMMENT ON FUNCTION hitherto.retention_policy_refuse() IS 'Trigger of retention_policy: points to retention_set';
+CREATE TRIGGER retention_policy_read_only INSTEAD OF INSERT OR UPDATE OR DELETE ON hitherto.retention_policy
+FOR EACH ROW EXECUTE FUNCTION hitherto.retention_policy_refuse();
+
 CREATE OR REPLACE FUNCTION hitherto.retention_set(table_name text, drop_after interval)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::Store;
@@ -24,9 +24,9 @@ pub struct Trimmed {
 /// How long a transaction that deletes rows is to take: whoever waits for it waits no longer.
 const DELETE_TARGET: Duration = Duration::from_millis(200);
 
-/// Rows deleted in one transaction: from the first guess on, what takes [`DELETE_TARGET`].
-const DELETE_ROWS: std::ops::RangeInclusive<i64> = 1..=100_000;
-const DELETE_ROWS_FIRST: i64 = 2_000;
+/// Pages that a transaction looks through: from the first guess on, what takes [`DELETE_TARGET`].
+const DELETE_PAGES: std::ops::RangeInclusive<i64> = 1..=1_000;
+const DELETE_PAGES_FIRST: i64 = 20;
 
 const TABLES: &str = "-- upkeep_tables\nSELECT table_name FROM hitherto.upkeep_policy ORDER BY table_name";
 
@@ -34,51 +34,39 @@ impl Store {
     /// Runs what is due: retention, on TimescaleDB the columnstore, and the expiry of proposed regimes.
     ///
     /// # Errors
-    /// Whatever the database answers.
+    /// Whatever the database answers. On plain PostgreSQL, a table that fails does not keep the others
+    /// from being trimmed.
     pub async fn maintain(&self) -> Result<Vec<Trimmed>> {
         self.regime_expire().await?;
-        match self.capabilities().engine {
+        let trimmed = match self.capabilities().engine {
             Engine::Timescaledb => self.run_policies().await,
             Engine::Postgresql => self.delete_old_rows().await,
-        }
+        };
+        // Old code's deletions hide rows until retention has dropped them.
+        self.client()
+            .await?
+            .execute("-- legacy_tombstone_clean\nSELECT hitherto.legacy_tombstone_clean()", &[])
+            .await
+            .map_err(|e| Error::database("forgetting rows that are gone", e))?;
+        trimmed
     }
 
-    /// Day by day, oldest first: what the aggregates say of it is kept, then its rows go.
+    /// Each table by itself; the first that failed is told, once the others are done.
     async fn delete_old_rows(&self) -> Result<Vec<Trimmed>> {
-        let doing = "deleting old rows";
         let mut lease = self.upkeep().await?;
         let client = lease.client();
-        let mut trimmed = Vec::new();
-        let mut at_most = DELETE_ROWS_FIRST;
+        let (mut trimmed, mut failed) = (Vec::new(), None);
         for table in tables(client).await? {
-            let days = client
-                .query("-- retention_due\nSELECT range_start FROM hitherto.retention_due($1)", &[&table])
-                .await
-                .map_err(|e| Error::database(doing, e))?;
-            let mut count = 0;
-            for day in days {
-                let day: DateTime<Utc> = day.get(0);
-                let keep = async || {
-                    client
-                        .execute("-- retention_keep\nSELECT hitherto.retention_keep($1, $2)", &[&table, &day])
-                        .await
-                        .map_err(|e| Error::database(doing, e))
-                };
-                when_free(keep).await?;
-                client
-                    .batch_execute("SET statement_timeout = '1s'; SET lock_timeout = '500ms'")
-                    .await
-                    .map_err(|e| Error::database(doing, e))?;
-                // By the hour, so that a transaction does not look through all of a day that is gone already.
-                for hour in 0..24 {
-                    count += delete_hour(client, &table, day + TimeDelta::hours(hour), &mut at_most).await?;
+            match delete_old_rows_of(client, &table).await {
+                Ok(count) => note(&mut trimmed, "retention", &table, count),
+                Err(error) => {
+                    tracing::error!(%table, %error, "retention failed");
+                    failed.get_or_insert(error);
                 }
-                client.batch_execute("SET statement_timeout = 0; RESET lock_timeout").await.map_err(|e| Error::database(doing, e))?;
             }
-            note(&mut trimmed, "retention", &table, count);
         }
-        done(lease).await?;
-        Ok(trimmed)
+        let ended = done(lease).await;
+        failed.map_or(ended.map(|()| trimmed), Err)
     }
 
     async fn run_policies(&self) -> Result<Vec<Trimmed>> {
@@ -119,39 +107,55 @@ async fn tables(client: &tokio_postgres::Client) -> Result<Vec<String>> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Deletes an hour's rows in transactions that are as large as [`DELETE_TARGET`] allows.
-async fn delete_hour(client: &tokio_postgres::Client, table: &str, from: DateTime<Utc>, at_most: &mut i64) -> Result<i64> {
-    let until = from + TimeDelta::hours(1);
-    let mut count = 0;
-    loop {
-        let (began, asked) = (Instant::now(), *at_most);
+/// Day by day, oldest first, what can't be added up later is kept; then the pages that hold such rows
+/// are gone through, in transactions that are as large as [`DELETE_TARGET`] allows.
+async fn delete_old_rows_of(client: &tokio_postgres::Client, table: &str) -> Result<i64> {
+    let doing = format!("deleting old rows of {table}");
+    let told = |e| Error::database(&doing, e);
+    client.batch_execute("SET statement_timeout = 0; RESET lock_timeout").await.map_err(told)?;
+    for day in client.query("-- retention_due\nSELECT range_start FROM hitherto.retention_due($1)", &[&table]).await.map_err(told)? {
+        let day: DateTime<Utc> = day.get(0);
+        let keep =
+            async || client.execute("-- retention_keep\nSELECT hitherto.retention_keep($1, $2)", &[&table, &day]).await.map_err(told);
+        when_free(keep).await?;
+    }
+    let pages = "-- retention_pages\nSELECT page_from, page_until FROM hitherto.retention_pages($1)";
+    let Some(pages) = client.query_opt(pages, &[&table]).await.map_err(told)? else { return Ok(0) };
+    let (mut from, end): (i64, i64) = (pages.get(0), pages.get(1));
+    client.batch_execute("SET statement_timeout = '1s'; SET lock_timeout = '500ms'").await.map_err(told)?;
+    let (mut count, mut step) = (0, DELETE_PAGES_FIRST);
+    while from < end {
+        let (began, until) = (Instant::now(), (from + step).min(end));
         let delete = async || {
             client
-                .query_one("-- retention_delete\nSELECT hitherto.retention_delete($1, $2, $3, $4)", &[&table, &from, &until, &asked])
+                .query_one("-- retention_delete\nSELECT hitherto.retention_delete($1, $2, $3)", &[&table, &from, &until])
                 .await
-                .map_err(|e| Error::database("deleting old rows", e))
+                .map_err(told)
         };
-        let deleted: i64 = match when_free(delete).await {
-            Ok(row) => row.get(0),
-            // The server stopped it: it was more than a second's work.
-            Err(e) if e.sqlstate() == Some("57014") && asked > *DELETE_ROWS.start() => {
-                *at_most = (asked / 8).max(*DELETE_ROWS.start());
-                continue;
+        match when_free(delete).await {
+            Ok(row) => {
+                count += row.get::<_, i64>(0);
+                from = until;
+                step = next_size(step, began.elapsed());
+            }
+            // The server stopped it: it was more than a second's work. A single page takes what it takes.
+            Err(e) if e.sqlstate() == Some("57014") && step > *DELETE_PAGES.start() => {
+                step = (step / 8).max(*DELETE_PAGES.start());
+                if step == *DELETE_PAGES.start() {
+                    client.batch_execute("SET statement_timeout = 0").await.map_err(told)?;
+                }
             }
             Err(e) => return Err(e),
-        };
-        count += deleted;
-        if deleted < asked {
-            return Ok(count);
         }
-        *at_most = next_size(asked, began.elapsed());
     }
+    client.batch_execute("SET statement_timeout = 0; RESET lock_timeout").await.map_err(told)?;
+    Ok(count)
 }
 
 /// At most twice as many as the last time.
-fn next_size(rows: i64, took: Duration) -> i64 {
+fn next_size(pages: i64, took: Duration) -> i64 {
     let factor = (DELETE_TARGET.as_secs_f64() / took.as_secs_f64().max(0.001)).min(2.0);
-    ((rows as f64 * factor) as i64).clamp(*DELETE_ROWS.start(), *DELETE_ROWS.end())
+    ((pages as f64 * factor) as i64).clamp(*DELETE_PAGES.start(), *DELETE_PAGES.end())
 }
 
 fn note(trimmed: &mut Vec<Trimmed>, policy: &str, table_name: &str, count: i64) {
@@ -180,9 +184,9 @@ mod tests {
 
     #[test]
     fn transactions_grow_while_they_are_quick_and_shrink_when_they_are_slow() {
-        assert_eq!(next_size(1_000, Duration::from_millis(10)), 2_000);
-        assert_eq!(next_size(1_000, Duration::from_millis(400)), 500);
-        assert_eq!(next_size(100_000, Duration::ZERO), 100_000);
+        assert_eq!(next_size(100, Duration::from_millis(10)), 200);
+        assert_eq!(next_size(100, Duration::from_millis(400)), 50);
+        assert_eq!(next_size(1_000, Duration::ZERO), 1_000);
         assert_eq!(next_size(1, Duration::from_secs(60)), 1);
     }
 }

@@ -39,10 +39,11 @@ async fn old_rows_go_and_their_aggregates_stay() {
         assert_eq!(count(&db, RAW).await, 1, "{}: 90 days are the default", db.name);
         assert_eq!(count(&db, "SELECT count(*) FROM hitherto.risk_evaluation").await, 1, "{}: decisions are kept", db.name);
         assert_eq!(count(&db, BY_DAY).await, 2, "{}", db.name);
-        // A late row of a day that was dropped does not erase what is known of it.
+        // A late row of a day that was dropped does not erase what is known of it; plain PostgreSQL adds it.
         store(&db.store, vec![ModuleExecution::new("m", 9.0).at(old)]).await;
         upkeep(&db).await;
-        assert_eq!(count(&db, BY_DAY).await, 2, "{}", db.name);
+        let late = i64::from(db.store.capabilities().engine == Engine::Postgresql);
+        assert_eq!(count(&db, BY_DAY).await, 2 + late, "{}", db.name);
     }
 }
 
@@ -267,7 +268,8 @@ async fn late_rows_of_dropped_days_show_where_nothing_is_known_yet() {
         store(&db.store, vec![ModuleExecution::new("m", 1.0).at(day + TimeDelta::hours(3))]).await;
         upkeep(&db).await;
         let by = |view: &str| format!("SELECT sum(executions)::bigint FROM hitherto.module_execution_{view}");
-        for (view, expected) in [("minute", 2), ("hour", 2), ("day", 1)] {
+        let day = if db.store.capabilities().engine == Engine::Postgresql { 2 } else { 1 };
+        for (view, expected) in [("minute", 2), ("hour", 2), ("day", day)] {
             assert_eq!(count(&db, &by(view)).await, expected, "{}: {view}", db.name);
         }
         assert_eq!(count(&db, RAW).await, 0, "{}", db.name);
@@ -394,7 +396,7 @@ async fn a_large_deletion_is_made_of_short_transactions_that_nobody_waits_for() 
     let (trimmed, (longest, rounds)) = tokio::join!(deletion, neighbours);
     assert_eq!(trimmed[0].count, 300_000);
     assert!(longest < std::time::Duration::from_secs(1), "a neighbour waited for {longest:?}");
-    assert!(count(&db, xid).await - first - rounds >= 24, "one transaction an hour of the day at least");
+    assert!(count(&db, xid).await - first - rounds >= 5, "a transaction has a thousand pages at most");
     assert_eq!((count(&db, RAW).await, count(&db, BY_DAY).await), (rounds + 1, 300_001 + rounds));
 }
 
@@ -425,8 +427,147 @@ async fn a_writer_that_comes_between_is_neither_lost_nor_half_counted() {
         tx.commit().await.unwrap();
     };
     let (trimmed, ()) = tokio::join!(db.store.maintain(), commit);
-    assert_eq!(trimmed.unwrap()[0].count, 2);
+    trimmed.unwrap();
+    assert_eq!(count(&db, BY_DAY).await, 2, "one is kept, the other there still");
+    db.store.maintain().await.unwrap();
     assert_eq!((count(&db, RAW).await, count(&db, BY_DAY).await), (0, 2), "both rows are in the day that went");
+}
+
+/// Executions by minute, hour and day.
+async fn levels(db: &harness::Db) -> [i64; 3] {
+    let mut found = [0; 3];
+    for (n, view) in ["minute", "hour", "day"].iter().enumerate() {
+        found[n] = count(db, &format!("SELECT coalesce(sum(executions), 0)::bigint FROM hitherto.module_execution_{view}")).await;
+    }
+    found
+}
+
+#[tokio::test]
+async fn rows_that_come_while_their_days_go_count_once_at_every_level() {
+    let db = harness::native().await;
+    let old = Utc::now() - TimeDelta::days(120);
+    let runs =
+        |of: i64| (0..300).map(|n| ModuleExecution::new("m", n as f64).at(old + TimeDelta::minutes(17 * n + of))).collect::<Vec<_>>();
+    store(&db.store, runs(0)).await;
+    let late = async {
+        for n in 1..=5 {
+            store(&db.store, runs(n)).await;
+            assert_eq!(levels(&db).await, [300 * (n + 1); 3], "while rows go");
+        }
+    };
+    let (trimmed, ()) = tokio::join!(db.store.maintain(), late);
+    trimmed.unwrap();
+    while !db.store.maintain_preview().await.unwrap().is_empty() {
+        db.store.maintain().await.unwrap();
+    }
+    assert_eq!((count(&db, RAW).await, levels(&db).await), (0, [1800; 3]));
+    let sums = "SELECT count(DISTINCT s) FROM (SELECT sum(sum_ms) AS s FROM hitherto.module_execution_minute_aggregate
+                UNION ALL SELECT sum(sum_ms) FROM hitherto.module_execution_day_aggregate UNION ALL VALUES (6 * 44850.0)) x";
+    assert_eq!(count(&db, sums).await, 1);
+    let classes = "SELECT sum(n)::bigint FROM hitherto.module_latency_hour_kept k, unnest(k.runs) AS n";
+    assert_eq!(count(&db, classes).await, 1800);
+}
+
+#[tokio::test]
+async fn late_rows_of_days_that_went_are_added_at_every_level_whatever_the_policy_is_then() {
+    let db = harness::native().await;
+    let old = Utc::now().date_naive().and_hms_opt(10, 0, 0).unwrap().and_utc() - TimeDelta::days(120);
+    let runs = |minutes: i64| (0..3).map(|n| ModuleExecution::new("m", 1.0).at(old + TimeDelta::minutes(minutes * n))).collect::<Vec<_>>();
+    store(&db.store, runs(1)).await;
+    db.store.maintain().await.unwrap();
+    assert_eq!((count(&db, RAW).await, levels(&db).await), (0, [3; 3]));
+    store(&db.store, runs(61)).await;
+    assert_eq!(levels(&db).await, [6; 3], "before maintain");
+    db.store.maintain().await.unwrap();
+    assert_eq!((count(&db, RAW).await, levels(&db).await), (0, [6; 3]));
+    db.store.retention_set("module_execution", None).await.unwrap();
+    store(&db.store, runs(7)).await;
+    db.store.maintain().await.unwrap();
+    assert_eq!((count(&db, RAW).await, levels(&db).await), (3, [9; 3]), "kept for ever, and counted");
+}
+
+#[tokio::test]
+async fn every_aggregate_adds_late_rows_to_what_is_kept() {
+    let db = harness::native().await;
+    let from = Utc::now().date_naive().and_hms_opt(0, 0, 0).unwrap().and_utc() - TimeDelta::days(120);
+    for table in ["module_execution", "health_check", "risk_evaluation", "portfolio_snapshot"] {
+        db.store.retention_set(table, Some(TimeDelta::days(30))).await.unwrap();
+    }
+    let sums = "SELECT concat_ws(' ', (SELECT sum(checks) || '/' || sum(healthy) || '/' || sum(responses) || '/' || sum(sum_response_ms) || '/' || sum(errors) FROM hitherto.health_check_%_aggregate),
+                                 (SELECT sum(evaluations) || '/' || round(sum(sum_var_99)::numeric, 6) || '/' || max(max_var_99) FROM hitherto.risk_verdict_%_aggregate),
+                                 (SELECT max(high) || '/' || min(low) || '/' || min(min_cash) FROM hitherto.portfolio_value_%_aggregate))";
+    let look =
+        async |level: &str| -> String { db.store.client().await.unwrap().query_one(&sums.replace('%', level), &[]).await.unwrap().get(0) };
+    store_everything(&db, from, 2).await;
+    db.store.maintain().await.unwrap();
+    store_everything(&db, from + TimeDelta::hours(36), 2).await;
+    let expected = look("hour").await;
+    assert!(expected.starts_with("192/"), "{expected}");
+    assert_eq!(look("day").await, expected);
+    db.store.maintain().await.unwrap();
+    assert_eq!(
+        count(&db, "SELECT (SELECT count(*) FROM hitherto.health_check) + (SELECT count(*) FROM hitherto.portfolio_snapshot)").await,
+        0
+    );
+    assert_eq!((look("hour").await, look("day").await), (expected.clone(), expected));
+}
+
+#[tokio::test]
+async fn rows_that_lie_scattered_go_and_a_table_that_fails_keeps_no_other_from_being_trimmed() {
+    let db = harness::native().await;
+    store(&db.store, vec![ModuleExecution::new("m", 1.0)]).await;
+    let client = db.store.client().await.unwrap();
+    client
+        .batch_execute(
+            "INSERT INTO hitherto.module_execution (started_at, module_id, execution_id, duration_ms, success, batch_id)
+             SELECT now() - n * 7919 % 10000 * INTERVAL '30 minutes', 1, 'e' || n, n % 100, true, gen_random_uuid() FROM generate_series(1, 50000) AS n",
+        )
+        .await
+        .unwrap();
+    let due = count(&db, "SELECT sum(row_count)::bigint FROM hitherto.retention_due('module_execution')").await;
+    store(&db.store, vec![HealthCheck::new("m", "healthy").at(Utc::now() - TimeDelta::days(120))]).await;
+    // health_check comes first.
+    client
+        .batch_execute(
+            "CREATE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$;
+             CREATE TRIGGER fail BEFORE DELETE ON hitherto.health_check FOR EACH ROW EXECUTE FUNCTION public.fail()",
+        )
+        .await
+        .unwrap();
+    let error = db.store.maintain().await.unwrap_err().to_string();
+    assert!(error.contains("health_check") && error.contains("not this one"), "{error}");
+    assert!(due > 20_000);
+    assert_eq!((count(&db, RAW).await, levels(&db).await), (50_001 - due, [50_001; 3]));
+    assert_eq!(count(&db, "SELECT sum(checks)::bigint FROM hitherto.health_check_day").await, 1, "what failed changed nothing");
+}
+
+#[tokio::test]
+async fn the_view_of_policies_refuses_to_be_written_and_says_what_to_use() {
+    for db in harness::all().await {
+        let client = db.store.client().await.unwrap();
+        for statement in [
+            "DELETE FROM hitherto.retention_policy WHERE table_name = 'signal'",
+            "UPDATE hitherto.retention_policy SET drop_after = '10 days'",
+            "INSERT INTO hitherto.retention_policy VALUES ('order_event', '10 days')",
+        ] {
+            let error = client.batch_execute(statement).await.unwrap_err();
+            assert!(error.as_db_error().unwrap().hint().unwrap().contains("hitherto.retention_set"), "{}: {error:?}", db.name);
+        }
+        drop(client);
+        assert_eq!(db.store.upkeep_policies().await.unwrap().len(), 6, "{}", db.name);
+    }
+}
+
+#[tokio::test]
+async fn tombstones_of_rows_that_went_go_too() {
+    for db in harness::all().await {
+        store(&db.store, vec![HealthCheck::new("m", "healthy").at(Utc::now() - TimeDelta::days(120))]).await;
+        let client = db.store.client().await.unwrap();
+        client.batch_execute("INSERT INTO hitherto.legacy_tombstone (table_name, legacy_id, row_at) SELECT 'health_check', legacy_id, checked_at FROM hitherto.health_check").await.unwrap();
+        drop(client);
+        upkeep(&db).await;
+        assert_eq!(count(&db, "SELECT count(*) FROM hitherto.legacy_tombstone").await, 0, "{}", db.name);
+    }
 }
 
 #[tokio::test]
