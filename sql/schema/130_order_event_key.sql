@@ -52,9 +52,9 @@ $$;
 -- wrote from a snapshot without their events, holds the row from then on, and a second round mends it.
 -- It must run under READ COMMITTED.
 CREATE OR REPLACE FUNCTION hitherto.execution_report_fold(order_ids text[])
--- Compiling the query for every chunk takes far longer than running it, and a plan made for any number of
--- orders must not join them one by one.
-RETURNS void LANGUAGE plpgsql VOLATILE SET jit = off SET enable_nestloop = off AS $$
+-- Compiling the query for every chunk takes far longer than running it; a plan made for any number of orders
+-- joins them one by one, or looks for each row's id in the whole array.
+RETURNS void LANGUAGE plpgsql VOLATILE SET jit = off SET enable_nestloop = off SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     whole text[];
     locked bigint;
