@@ -117,7 +117,7 @@ fn sealed_text(sealed: &Sealed) -> String {
 
 fn audit_text(audit: &Audit) -> String {
     let mut text = match &audit.last {
-        Some(last) => format!("{} blocks, {} entries; the last block is {last}\n", audit.blocks, audit.entries),
+        Some(last) => format!("blocks: {}, entries: {}; the last block is {last}\n", audit.blocks, audit.entries),
         None => "nothing is sealed yet; run: hitherto audit seal\n".to_owned(),
     };
     let mut say = |count: u64, what: &str| {
