@@ -30,6 +30,7 @@ impl<R: Record> Batch<R> {
     }
 
     /// A batch under an id that the caller derived from what is in it, rows checked by the caller.
+    #[cfg(feature = "cli")]
     pub(crate) fn derived(id: Uuid, producer: String, rows: Vec<R>) -> Self {
         Self::freeze(id, producer, rows, true)
     }
