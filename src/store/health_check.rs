@@ -1,8 +1,8 @@
 //! How modules said they were.
 
-use super::Store;
-use crate::error::{Error, ErrorKind, Result};
-use crate::records::{HealthCheck, Json};
+use super::{Store, json};
+use crate::error::{Error, Result};
+use crate::records::HealthCheck;
 
 impl Store {
     /// A module's latest health checks, newest first, `limit` at most.
@@ -24,15 +24,12 @@ impl Store {
             .map_err(|e| Error::database("reading health checks", e))?;
         rows.iter()
             .map(|row| {
-                let json = |text: String| {
-                    Json::parse(&text).map_err(|e| Error::new(ErrorKind::Database, format!("reading a health check's details: {e}")))
-                };
                 let mut check = HealthCheck::new(module, row.get::<_, String>(1)).at(row.get(0));
                 check.response_time_ms = row.get(2);
                 check.error_count = row.get(3);
                 check.memory_usage_mb = row.get(4);
                 check.cpu_usage_percent = row.get(5);
-                check.details = row.get::<_, Option<String>>(6).map(json).transpose()?;
+                check.details = json("reading a health check's details", row.get(6))?;
                 Ok(check)
             })
             .collect()

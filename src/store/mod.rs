@@ -45,7 +45,7 @@ use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, pool_error};
 use crate::migrate::{self, SchemaState};
-use crate::records::Record;
+use crate::records::{Json, Record};
 use crate::writer::{Batch, DEFAULT_DEADLINE, Patience, Sender, Stored, Writer, WriterConfig};
 
 /// The future that [`Store::run_tx`] is handed.
@@ -228,4 +228,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self { error, final_: false }
     }
+}
+
+/// JSON that the server printed as text.
+fn json(doing: &str, text: Option<String>) -> Result<Option<Json>> {
+    text.map(|text| Json::parse(&text).map_err(|e| Error::new(ErrorKind::Database, format!("{doing}: {e}")))).transpose()
 }

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::Store;
-use crate::error::{Error, ErrorKind, Result};
+use super::{Store, json};
+use crate::error::{Error, Result};
 use crate::records::Json;
 
 /// A row of `hitherto.decision_trail`.
@@ -51,8 +51,6 @@ impl Store {
             .map_err(|e| Error::database(doing, e))?;
         rows.iter()
             .map(|row| {
-                let details: Option<String> = row.get(8);
-                let json = |text: String| Json::parse(&text).map_err(|e| Error::new(ErrorKind::Database, format!("{doing}: {e}")));
                 Ok(TrailStep {
                     step_number: row.get(0),
                     step_at: row.get(1),
@@ -62,7 +60,7 @@ impl Store {
                     summary: row.get(5),
                     regime: row.get(6),
                     order_id: row.get(7),
-                    details: details.map(json).transpose()?,
+                    details: json(doing, row.get(8))?,
                 })
             })
             .collect()

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use super::Store;
+use super::{Store, json};
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::{Json, Limits, Record, RegimeState};
 
@@ -258,8 +258,6 @@ fn refusal(doing: &str, error: tokio_postgres::Error) -> Error {
 }
 
 fn regime_state(row: &Row) -> Result<RegimeState> {
-    let context: Option<String> = row.get(7);
-    let json = |text: String| Json::parse(&text).map_err(|e| Error::new(ErrorKind::Database, format!("reading a regime's context: {e}")));
     Ok(RegimeState {
         regime_id: row.get(0),
         regime: row.get::<_, String>(1).parse()?,
@@ -268,7 +266,7 @@ fn regime_state(row: &Row) -> Result<RegimeState> {
         classified_by: row.get(4),
         reasoning: row.get(5),
         notes: row.get(6),
-        context: context.map(json).transpose()?,
+        context: json("reading a regime's context", row.get(7))?,
         requires_confirmation: row.get(8),
         status: row.get::<_, String>(9).parse()?,
         proposed_at: row.get(10),

@@ -10,6 +10,7 @@ mod batch;
 mod digest;
 mod encode;
 mod lane;
+mod part;
 mod send;
 mod sql;
 

@@ -13,12 +13,12 @@ use futures_util::SinkExt;
 use postgres_types::ToSql;
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
-use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::batch::{Batch, Stored};
-use super::digest::{Digests, digest, row_digests};
+use super::digest::{digest, row_digests};
 use super::encode::{CopyRows, arrays};
+use super::part::{Part, Refused};
 use super::sql;
 use crate::config::Config;
 use crate::engine::Capabilities;
@@ -332,42 +332,6 @@ impl Sender {
         tx.execute(&statement, &line).await.map_err(|e| Error::database(&doing(), e))?;
         tx.commit().await.map_err(|e| Error::database(&doing(), e))?;
         Ok(Stored { rows: part.stored, duplicates, quarantined, already: false })
-    }
-}
-
-/// What became of some rows of a batch.
-#[derive(Default)]
-struct Part {
-    stored: u64,
-    refused: Vec<Refused>,
-    digests: Digests,
-}
-
-impl Part {
-    fn append(&mut self, mut other: Self) {
-        self.stored += other.stored;
-        self.refused.append(&mut other.refused);
-        self.digests.append(other.digests);
-    }
-}
-
-/// A row that goes to quarantine.
-struct Refused {
-    /// Its place in the batch.
-    place: usize,
-    sqlstate: String,
-    reason: String,
-}
-
-impl Refused {
-    fn by(place: usize, error: &Error) -> Self {
-        Self { place, sqlstate: error.sqlstate().unwrap_or_default().to_owned(), reason: error.to_string() }
-    }
-
-    /// The id stands with other content.
-    fn id_taken(place: usize, stands: &str) -> Self {
-        let reason = format!("its id stands with other content, which stays: {stands}");
-        Self { place, sqlstate: SqlState::UNIQUE_VIOLATION.code().to_owned(), reason }
     }
 }
 
