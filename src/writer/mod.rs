@@ -8,12 +8,17 @@
 
 mod batch;
 mod config;
+mod copy_body;
+mod count;
 mod digest;
 mod durability;
 mod encode;
 mod lane;
+mod ledger;
+mod modules;
 mod part;
 mod queue;
+mod rows;
 mod send;
 mod shared;
 mod sql;
@@ -23,6 +28,8 @@ pub use config::{
     DEFAULT_CONNECTIONS, DEFAULT_DEADLINE, DEFAULT_MAX_AGE, DEFAULT_MAX_BATCH_BYTES, DEFAULT_MAX_BATCH_ROWS, DEFAULT_QUEUE_BYTES,
     WriterConfig,
 };
+#[doc(hidden)]
+pub use copy_body::encode_rows;
 pub(crate) use digest::{COPY_FORM, RowDigest, rows_digest};
 pub use durability::Durability;
 pub(crate) use send::{Patience, Sender};
@@ -109,7 +116,7 @@ impl Drop for Lane {
 impl Writer {
     pub(crate) fn new(pool: Pool, capabilities: Capabilities, database: Config, config: WriterConfig) -> Self {
         let config = config.clamped();
-        let sender = Sender::new(pool, capabilities, database, config.deadline);
+        let sender = Sender::new(pool, capabilities, database, config.deadline).with(&config);
         Self { inner: Arc::new(Inner { shared: Arc::new(Shared::new(config, sender)), lanes: RwLock::default() }) }
     }
 
@@ -171,7 +178,7 @@ impl Writer {
             return Ok(queue);
         }
         let shared = &self.inner.shared;
-        let queue = Arc::new(Queue::<R>::new(&shared.config));
+        let queue = Arc::new(Queue::<R>::new(&shared.config, R::TABLE));
         tokio::spawn(lane::run(shared.clone(), queue.clone()));
         lanes.lanes.push(Lane { record: TypeId::of::<R>(), typed: queue.clone(), queue: queue.clone() });
         Ok(queue)
