@@ -18,6 +18,7 @@ mod queue;
 mod reader;
 mod reading;
 mod scan;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub(crate) use log::NewFrame;
 pub(crate) use queue::SpoolLog;
 pub(crate) use reader::SpoolReader;
 pub(crate) use reading::SpooledBatch;
+pub use survey::{SpoolSurvey, SpoolTable, survey};
 
 use std::collections::BTreeMap;
 use std::io;
