@@ -26,13 +26,13 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use chrono::Utc;
-use deadpool_postgres::Pool;
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pool::Pool;
 use crate::records::{Limits, Record};
 use lane::{Counters, Message, Shared, Stuck};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::Transaction;
 use futures_util::SinkExt;
 use postgres_types::ToSql;
 use tokio::time::timeout;
@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, pool_error};
+use crate::pool::Pool;
 use crate::records::{OrderEvent, Record};
 
 /// Rows in one INSERT ... FROM unnest.
