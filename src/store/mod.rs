@@ -142,6 +142,12 @@ impl Store {
         self.sender.send(batch, Patience::Tries(self.config.max_attempts), |_| ()).await
     }
 
+    /// [`Store::batch_store`] with more patience, or less.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn batch_send<R: Record>(&self, batch: &Batch<R>, patience: Patience, on_retry: impl FnMut(&Error) + Send) -> Result<Stored> {
+        self.sender.send(batch, patience, on_retry).await
+    }
+
     /// Runs `f` in a transaction (READ COMMITTED) and commits it.
     ///
     /// It is run again, with growing pauses, when it fails for a reason that may pass

@@ -9,6 +9,8 @@
 mod batch;
 mod digest;
 mod encode;
+#[cfg(feature = "cli")]
+mod guard;
 mod lane;
 mod part;
 mod send;
@@ -16,7 +18,11 @@ mod sql;
 
 pub use batch::{Batch, Stored};
 pub(crate) use digest::{COPY_FORM, RowDigest, rows_digest};
+#[cfg(feature = "cli")]
+pub(crate) use guard::{Guard, is_overtaken};
 pub(crate) use send::{Patience, Sender};
+#[cfg(feature = "cli")]
+pub(crate) use sql::takes_twice;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;

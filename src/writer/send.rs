@@ -124,6 +124,10 @@ impl Sender {
             return line.check(batch.id, &digest);
         }
         let tx = self.begin::<R>(lease).await?;
+        #[cfg(feature = "cli")]
+        if let Some(guard) = &batch.guard {
+            guard.hold(&tx).await?;
+        }
         let part = if halve {
             self.store_halves(&tx, batch, &module_id).await?
         } else {

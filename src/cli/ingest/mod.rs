@@ -1,28 +1,39 @@
 //! `hitherto ingest`
 
+mod chain;
+mod intake;
 mod lines;
+mod parse;
+mod piece;
+mod progress;
 mod rejects;
+mod source;
+mod stop;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use chrono::Utc;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use uuid::Uuid;
+use tokio::sync::mpsc;
 
 use super::Ending;
 use super::connect::Database;
 use super::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::{
-    HealthCheck, Limits, Module, ModuleExecution, OrderEvent, PortfolioSnapshot, Proposal, Record, RegimeState, RiskEvaluation, Signal,
-    TABLES,
+    HealthCheck, Module, ModuleExecution, OrderEvent, PortfolioSnapshot, Proposal, Record, RegimeState, RiskEvaluation, Signal, TABLES,
 };
 use crate::store::Store;
-use crate::writer::{Batch, Stored};
-use lines::{Line, Lines};
-use rejects::{Reject, Rejects};
+use crate::writer::Patience;
+use intake::{Intake, Known};
+use parse::{Parsed, Parsing};
+use progress::Progress;
+use rejects::Rejects;
+use source::Source;
+use stop::{Asked, Stop};
 
 /// Put newline-delimited JSON into a table.
 ///
@@ -49,12 +60,13 @@ pub(super) struct Args {
     /// Who writes, as the ledger will name it
     #[arg(long, default_value = "hitherto ingest", value_name = "NAME")]
     producer: String,
+    /// How long a line from a pipe waits for its batch to fill
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    max_age: Duration,
+    /// How long the database may take when the run is told to stop (SIGTERM, Ctrl-C)
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    stop_within: Duration,
 }
-
-/// Lines in a batch. The cut is part of what a batch's id is derived from: it never changes.
-const BATCH_LINES: usize = 10_000;
-/// Bytes of lines in a batch; part of the cut as well.
-const BATCH_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Default, Serialize)]
 struct Summary {
@@ -71,6 +83,11 @@ struct Summary {
     rejected: u64,
     /// Rows that the database refused.
     quarantined: u64,
+    /// Good lines that were not stored: the ledger has more of a stream that begins as theirs, and they came to an
+    /// end before it could be told whether it is this one.
+    held: u64,
+    /// The run was told to stop before its end.
+    stopped: bool,
     /// The file with the refused lines.
     rejects: Option<PathBuf>,
 }
@@ -84,31 +101,56 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
         let known: Vec<String> = TABLES.iter().map(|t| t.replace('_', "-")).collect();
         return Err(Error::new(ErrorKind::Config, format!("there is no record '{}'; there are {}", args.record, known.join(", "))));
     }
-    let lines = Lines::open(&args.file).await?;
-    let store = database.store().await?;
-    let bar = output.bar(&args.record, lines.total_bytes());
-    let mut job = Job {
-        store,
-        args,
-        bar,
-        chain: Sha256::digest(format!("hitherto ingest 1 {table}")).into(),
-        summary: Summary { table: table.clone(), ..Summary::default() },
+    let stop = Stop::listen();
+    let work = async {
+        match table.as_str() {
+            "module" => run_as::<Module>(&args, database, output, &stop).await,
+            "module_execution" => run_as::<ModuleExecution>(&args, database, output, &stop).await,
+            "health_check" => run_as::<HealthCheck>(&args, database, output, &stop).await,
+            "signal" => run_as::<Signal>(&args, database, output, &stop).await,
+            "proposal" => run_as::<Proposal>(&args, database, output, &stop).await,
+            "risk_evaluation" => run_as::<RiskEvaluation>(&args, database, output, &stop).await,
+            "order_event" => run_as::<OrderEvent>(&args, database, output, &stop).await,
+            "portfolio_snapshot" => run_as::<PortfolioSnapshot>(&args, database, output, &stop).await,
+            _ => run_as::<RegimeState>(&args, database, output, &stop).await,
+        }
     };
-    match table.as_str() {
-        "module" => job.ingest::<Module>(lines).await,
-        "module_execution" => job.ingest::<ModuleExecution>(lines).await,
-        "health_check" => job.ingest::<HealthCheck>(lines).await,
-        "signal" => job.ingest::<Signal>(lines).await,
-        "proposal" => job.ingest::<Proposal>(lines).await,
-        "risk_evaluation" => job.ingest::<RiskEvaluation>(lines).await,
-        "order_event" => job.ingest::<OrderEvent>(lines).await,
-        "portfolio_snapshot" => job.ingest::<PortfolioSnapshot>(lines).await,
-        _ => job.ingest::<RegimeState>(lines).await,
-    }?;
+    tokio::select! {
+        ended = work => ended,
+        () = stop.asked(2) => Err(Error::new(ErrorKind::Closed, "interrupted; what was under way was rolled back, and sending it again is safe")),
+    }
+}
+
+async fn run_as<R: Record>(args: &Args, database: &Database, output: Output, stop: &Stop) -> Result<Ending> {
+    let path = args.file.clone();
+    let opened = tokio::task::spawn_blocking(move || Source::open(&path));
+    let opened = tokio::select! {
+        opened = opened => opened.map_err(|e| Error::new(ErrorKind::Config, format!("opening {}: {e}", name(&args.file))))??,
+        () = stop.asked(1) => return Err(interrupted()),
+    };
+    let store = tokio::select! {
+        store = database.store() => store?,
+        () = stop.asked(1) => return Err(interrupted()),
+    };
+    let job = Job { store, args, bar: output.bar(&args.record, opened.total_bytes), endless: opened.endless, progress: Arc::default() };
+    let ended = tokio::select! {
+        ended = job.ingest::<R>(opened, stop) => ended,
+        () = stop.overdue(args.stop_within) => Err(job.left_behind()),
+    };
     job.bar.finish_and_clear();
-    let summary = job.summary;
+    let summary = ended?;
     output.print(&summary, text)?;
-    Ok(if summary.rejected + summary.quarantined > 0 { Ending::Finding } else { Ending::Done })
+    let findings = summary.rejected + summary.quarantined + summary.held > 0;
+    Ok(match (summary.stopped, stop.by()) {
+        // For whoever waits for the end of a file, a part of it is not all.
+        (true, by) if !job.endless || by == Some(Asked::Person) => Ending::Interrupted,
+        _ if findings => Ending::Finding,
+        _ => Ending::Done,
+    })
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Closed, "interrupted; nothing was read")
 }
 
 fn text(s: &Summary) -> String {
@@ -120,143 +162,107 @@ fn text(s: &Summary) -> String {
             text.push_str(&format!(", {count} {what}"));
         }
     }
+    if s.held > 0 {
+        text.push_str(&format!(
+            ", {} not stored (the ledger has a longer stream that begins with the same line; send this one again from its start)",
+            s.held
+        ));
+    }
+    if s.stopped {
+        text.push_str(", stopped");
+    }
     if let Some(rejects) = &s.rejects {
         text.push_str(&format!(", {} refused (see {})", s.rejected, rejects.display()));
     }
     text
 }
 
-/// A running digest over all lines so far: names a place in a file by everything before it.
-type Chain = [u8; 32];
-
-struct Job {
+struct Job<'a> {
     store: Store,
-    args: Args,
+    args: &'a Args,
     bar: ProgressBar,
-    chain: Chain,
-    summary: Summary,
+    endless: bool,
+    progress: Arc<Progress>,
 }
 
-/// Lines that are sent together, each with the id that a batch ending there would have.
-struct Pending<R> {
-    rows: Vec<(usize, R)>,
-    ends: Vec<Uuid>,
-    /// Place and mark of lines that look good and that an earlier run refused.
-    refused_before: Vec<(usize, (u64, u64))>,
-    bytes: usize,
-}
-
-impl Job {
-    async fn ingest<R: Record>(&mut self, mut lines: Lines) -> Result<()> {
+impl Job<'_> {
+    async fn ingest<R: Record>(&self, source: Source, stop: &Stop) -> Result<Summary> {
         let mut rejects = Rejects::new(&self.args.file, self.args.rejects.as_deref())?;
-        let limits = Limits::default();
-        let mut pending = Pending { rows: Vec::new(), ends: Vec::new(), refused_before: Vec::new(), bytes: 0 };
-        while let Some(line) = lines.next().await? {
-            self.bar.set_position(line.read);
-            if line.is_blank() {
-                continue;
-            }
-            self.summary.lines += 1;
-            let parsed = parse::<R>(&line, &limits);
-            if let Err(reason) = &parsed
-                && !line.ended
-            {
-                // Half a line, whose other half may come: it is no part of what was taken care of.
-                rejects.add(&line, reason)?;
-                break;
-            }
-            self.chain = link(&self.chain, line.bytes);
-            pending.ends.push(id_of(&self.chain));
-            pending.bytes += line.bytes.len();
-            let place = pending.ends.len() - 1;
+        let parsing = Parsing {
+            refused_before: rejects.earlier(),
+            max_age: self.endless.then_some(self.args.max_age),
+            stop: stop.flag.clone(),
+            progress: self.progress.clone(),
+        };
+        let patience = if self.endless { Patience::Endless } else { Patience::Tries(self.store.config().max_attempts) };
+        let parsed = parsing.start::<R>(source.start(stop.flag.clone()));
+        let mut pieces = look_ahead(parsed, self.store.clone(), patience, self.progress.clone());
+        let mut intake = Intake::new(self.store.clone(), self.args.producer.clone(), patience, self.progress.clone());
+        let mut summary = Summary { table: R::TABLE.to_owned(), ..Summary::default() };
+        while let Some((parsed, known)) = pieces.recv().await {
+            self.bar.set_position(self.progress.bytes.load(Relaxed));
             match parsed {
-                Ok(record) => {
-                    pending.refused_before.extend(rejects.mark(&line).map(|mark| (place, mark)));
-                    pending.rows.push((place, record));
+                Parsed::Piece(mut piece) => {
+                    for refused in piece.refused.drain(..) {
+                        rejects.add(refused)?;
+                    }
+                    // Before the ledger says that they were taken care of.
+                    rejects.secure()?;
+                    intake.take(piece, known.transpose()?, &mut summary).await?;
                 }
-                Err(reason) => rejects.add(&line, &reason)?,
+                Parsed::Half(refused) => rejects.add(refused)?,
+                Parsed::End { stopped } => {
+                    summary.stopped = stopped;
+                    intake.finish(stopped, &mut summary).await?;
+                }
+                Parsed::Failed(error) => return Err(error),
             }
-            if pending.ends.len() >= BATCH_LINES || pending.bytes >= BATCH_BYTES {
-                self.send(&mut pending, &mut rejects).await?;
+            for (mark, passed_over) in intake.settled.drain(..) {
+                rejects.settle(mark, passed_over);
             }
         }
-        if !pending.ends.is_empty() {
-            self.send(&mut pending, &mut rejects).await?;
-        }
-        self.summary.rejected = rejects.count();
-        self.summary.rejects = rejects.finish()?;
-        Ok(())
+        summary.lines = self.progress.lines.load(Relaxed);
+        summary.rejected = rejects.count();
+        summary.rejects = rejects.finish()?;
+        Ok(summary)
     }
 
-    /// Sends what an earlier run has not, under an id that is derived from everything before its end:
-    /// the same file cut at the same place gives the same id.
-    async fn send<R: Record>(&mut self, pending: &mut Pending<R>, rejects: &mut Rejects) -> Result<()> {
-        let done = self.last_known(&pending.ends).await?.map_or(0, |at| at + 1);
-        let id = pending.ends[pending.ends.len() - 1];
-        self.summary.already += done as u64;
-        for (at, mark) in pending.refused_before.drain(..) {
-            rejects.settle(mark, at < done);
-        }
-        let rows: Vec<R> = pending.rows.drain(..).filter(|(at, _)| *at >= done).map(|(_, row)| row).collect();
-        rejects.secure()?;
-        if !rows.is_empty() {
-            let batch = Batch::derived(id, self.args.producer.clone(), rows);
-            let Stored { rows, duplicates, quarantined, .. } = self.store.batch_store(&batch).await?;
-            self.summary.stored += rows;
-            self.summary.duplicates += duplicates;
-            self.summary.quarantined += quarantined;
-        }
-        pending.ends.clear();
-        pending.bytes = 0;
-        Ok(())
-    }
-
-    /// The last of these places that a batch in the ledger ends at.
-    async fn last_known(&self, ends: &[Uuid]) -> Result<Option<usize>> {
-        let rows = self
-            .store
-            .client()
-            .await?
-            .query("-- ingest_known\nSELECT batch_id FROM hitherto.ingest_batch WHERE batch_id = ANY ($1)", &[&ends])
-            .await
-            .map_err(|e| Error::database("looking the file up in the ledger", e))?;
-        let known: std::collections::HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-        Ok(ends.iter().rposition(|id| known.contains(id)))
+    /// Told to stop, and the database does not take what was read.
+    fn left_behind(&self) -> Error {
+        let left = self.progress.lines.load(Relaxed).saturating_sub(self.progress.settled.load(Relaxed));
+        let message = format!(
+            "stopped; the database took nothing for {} s, and {left} lines that were read are not stored: send the stream again from its \
+             start, what is stored is not stored twice",
+            self.args.stop_within.as_secs_f64()
+        );
+        Error::new(ErrorKind::Timeout, message)
     }
 }
 
-fn link(chain: &Chain, line: &[u8]) -> Chain {
-    let mut sha = Sha256::new();
-    sha.update(chain);
-    sha.update(line);
-    sha.finalize().into()
-}
+/// A piece, and what the ledger has of its cell where that can be said before the piece's turn.
+type Ahead<R> = (Parsed<R>, Option<Result<Known>>);
 
-/// A UUID of version 8: of our own making, by RFC 9562.
-fn id_of(digest: &Chain) -> Uuid {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
-}
-
-fn parse<R: Record>(line: &Line<'_>, limits: &Limits) -> Result<R, String> {
-    if line.cut {
-        return Err(format!("the line is longer than {} bytes", lines::MAX_LINE_BYTES));
-    }
-    let text = std::str::from_utf8(line.bytes).map_err(|e| format!("not UTF-8: {e}"))?;
-    let reject = Reject::parse(text);
-    let text = reject.as_ref().map_or(text, |reject| reject.text.as_str());
-    let mut record: R = serde_json::from_str(text).map_err(|e| {
-        let unfinished = if e.is_eof() && !line.ended { "; the file ends amid this line" } else { "" };
-        format!("{e}{unfinished}")
-    })?;
-    if let Some(id) = record.id_mut()
-        && id.is_empty()
-    {
-        *id = id_of(&link(&Sha256::digest(R::TABLE).into(), text.as_bytes())).to_string();
-    }
-    record.validate(limits, Utc::now()).map_err(|e| e.to_string())?;
-    Ok(record)
+/// Looks the next cell up while the one before is stored.
+fn look_ahead<R: Record>(
+    mut parsed: mpsc::Receiver<Parsed<R>>,
+    store: Store,
+    patience: Patience,
+    progress: Arc<Progress>,
+) -> mpsc::Receiver<Ahead<R>> {
+    let (to, pieces) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(parsed) = parsed.recv().await {
+            let known = match &parsed {
+                // Later pieces of a cell follow ones that are still under way.
+                Parsed::Piece(piece) if piece.from == 0 => Some(intake::look(&store, patience, &progress, piece.key, &piece.ends).await),
+                _ => None,
+            };
+            if to.send((parsed, known)).await.is_err() {
+                return;
+            }
+        }
+    });
+    pieces
 }
 
 /// What a file is called in messages.
