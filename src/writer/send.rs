@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::batch::{Batch, Stored};
 use super::digest::{digest, row_digests};
 use super::encode::{CopyRows, arrays};
-use super::part::{Part, Refused};
+use super::part::{Outcome, Part, Refused};
 use super::sql;
 use crate::config::Config;
 use crate::engine::Capabilities;
@@ -63,7 +63,7 @@ impl Sender {
         batch: &Batch<R>,
         patience: Patience,
         mut on_retry: impl FnMut(&Error) + Send,
-    ) -> Result<Stored> {
+    ) -> Result<Outcome> {
         let backoff =
             ExponentialBuilder::default().with_min_delay(Duration::from_millis(50)).with_max_delay(Duration::from_secs(5)).with_jitter();
         let mut pauses = match patience {
@@ -74,7 +74,7 @@ impl Sender {
         loop {
             let deadline = if halve { self.deadline * HALVING } else { self.deadline };
             let error = match timeout(deadline, self.attempt(batch, known, halve)).await {
-                Ok(Ok(stored)) => return Ok(stored),
+                Ok(Ok(outcome)) => return Ok(outcome),
                 Ok(Err(error)) => error,
                 Err(_) => Error::new(
                     ErrorKind::Timeout,
@@ -97,7 +97,7 @@ impl Sender {
         }
     }
 
-    async fn attempt<R: Record>(&self, batch: &Batch<R>, known: bool, halve: bool) -> Result<Stored> {
+    async fn attempt<R: Record>(&self, batch: &Batch<R>, known: bool, halve: bool) -> Result<Outcome> {
         let mut lease = Lease::new(self.pool.get().await.map_err(|e| pool_error(e, &self.config))?);
         let result = self.attempt_on(&mut lease, batch, known, halve).await;
         // An error from the server leaves the connection in order once its transaction was rolled
@@ -112,7 +112,7 @@ impl Sender {
         result
     }
 
-    async fn attempt_on<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>, known: bool, halve: bool) -> Result<Stored> {
+    async fn attempt_on<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>, known: bool, halve: bool) -> Result<Outcome> {
         if halve {
             // A module that was deleted by hand would condemn rows that are good.
             self.modules.write().unwrap_or_else(|e| e.into_inner()).clear();
@@ -121,7 +121,9 @@ impl Sender {
         let module_id = |row: &R| row.module().and_then(|name| ids.get(name)).copied().unwrap_or_default();
         if known && let Some(line) = self.find(lease, batch).await? {
             let digest = digest(line.digest_form, batch, module_id);
-            return line.check(batch.id, &digest);
+            let stored = line.check(batch.id, &digest)?;
+            let refused = if stored.quarantined > 0 { self.find_refused(lease, batch).await? } else { Vec::new() };
+            return Ok(Outcome { stored, refused });
         }
         let tx = self.begin::<R>(lease).await?;
         #[cfg(feature = "cli")]
@@ -169,6 +171,25 @@ impl Sender {
         let statement = client.prepare_cached(sql::LEDGER_FIND).await.map_err(|e| Error::database(doing, e))?;
         let row = client.query_opt(&statement, &[&batch.id]).await.map_err(|e| Error::database(doing, e))?;
         Ok(row.map(|row| LedgerLine { rows: row.get(0), digest: row.get(1), digest_form: row.get(2), quarantined: row.get(3) }))
+    }
+
+    /// Which rows of a batch that stands in the ledger are in quarantine: those whose record reads the same.
+    async fn find_refused<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>) -> Result<Vec<Refused>> {
+        let doing = "looking a batch up in quarantine";
+        let client = lease.client();
+        let statement = client.prepare_cached(sql::QUARANTINE_FIND).await.map_err(|e| Error::database(doing, e))?;
+        let rows = client.query(&statement, &[&batch.id]).await.map_err(|e| Error::database(doing, e))?;
+        let mut records: HashMap<&str, Vec<(&str, &str)>> = HashMap::new();
+        for row in rows.iter().rev() {
+            records.entry(row.get(0)).or_default().push((row.get(1), row.get(2)));
+        }
+        let places = batch.rows.iter().enumerate();
+        Ok(places
+            .filter_map(|(place, row)| {
+                let (sqlstate, reason) = records.get_mut(written(row).as_str())?.pop()?;
+                Some(Refused { place, sqlstate: sqlstate.to_owned(), reason: reason.to_owned() })
+            })
+            .collect())
     }
 
     /// Ids of the modules that the rows name; unknown ones are registered.
@@ -317,10 +338,10 @@ impl Sender {
     }
 
     /// Quarantine, ledger line, COMMIT.
-    async fn finish<R: Record>(&self, tx: Transaction<'_>, batch: &Batch<R>, part: Part) -> Result<Stored> {
+    async fn finish<R: Record>(&self, tx: Transaction<'_>, batch: &Batch<R>, part: Part) -> Result<Outcome> {
         let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
         for Refused { place, sqlstate, reason } in &part.refused {
-            let record = serde_json::to_string(&batch.rows[*place]).unwrap_or_default();
+            let record = written(&batch.rows[*place]);
             tracing::warn!(batch = %batch.id, table = R::TABLE, sqlstate, reason, "row quarantined");
             tx.execute(sql::QUARANTINE_INSERT, &[&batch.id, &batch.producer, &R::TABLE, &record, sqlstate, reason])
                 .await
@@ -335,8 +356,14 @@ impl Sender {
         let line: [&(dyn ToSql + Sync); 8] = [&batch.id, &batch.producer, &R::TABLE, &rows, &min_time, &max_time, &digest, &rows_digest];
         tx.execute(&statement, &line).await.map_err(|e| Error::database(&doing(), e))?;
         tx.commit().await.map_err(|e| Error::database(&doing(), e))?;
-        Ok(Stored { rows: part.stored, duplicates, quarantined, already: false })
+        let stored = Stored { rows: part.stored, duplicates, quarantined, already: false };
+        Ok(Outcome { stored, refused: part.refused })
     }
+}
+
+/// A record as it stands in quarantine.
+fn written<R: Record>(row: &R) -> String {
+    serde_json::to_string(row).unwrap_or_default()
 }
 
 /// What the ledger says of a batch.
