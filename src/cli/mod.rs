@@ -10,7 +10,8 @@ pub mod embedded;
 mod engine;
 mod export;
 mod import_legacy;
-mod ingest;
+#[doc(hidden)]
+pub mod ingest;
 mod maintain;
 mod migrate;
 mod order;

@@ -143,6 +143,12 @@ impl CopyRows {
     }
 }
 
+/// Encodes rows for a COPY and throws the bytes away: for measuring.
+#[cfg(feature = "cli")]
+pub(crate) fn encoded_bytes<R: Record>(rows: &[R]) -> u64 {
+    CopyRows::pieces(rows, Some(Uuid::nil()), |_| 1).map(|(piece, _)| piece.len() as u64).sum()
+}
+
 /// A row's canonical bytes: what `hitherto.canonical_row` makes of it once it is stored, a binary
 /// COPY's tuple without the batch's id and with jsonb as text.
 #[derive(Default)]

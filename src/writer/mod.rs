@@ -25,6 +25,8 @@ pub use config::{
     DEFAULT_CONNECTIONS, DEFAULT_DEADLINE, DEFAULT_MAX_AGE, DEFAULT_MAX_BATCH_BYTES, DEFAULT_MAX_BATCH_ROWS, DEFAULT_QUEUE_BYTES,
     WriterConfig,
 };
+#[cfg(feature = "cli")]
+pub(crate) use encode::encoded_bytes;
 pub(crate) use digest::{COPY_FORM, RowDigest, rows_digest};
 pub use durability::Durability;
 #[cfg(feature = "cli")]

@@ -43,9 +43,17 @@ impl Chain {
     }
 }
 
-/// An id for a record that has none.
-pub(super) fn record_id(table: &str, text: &str) -> Uuid {
-    Chain(Sha256::digest(table).into()).link(text.as_bytes()).early_id()
+/// Derives ids for records that have none.
+pub(super) struct RecordIds(Chain);
+
+impl RecordIds {
+    pub(super) fn of(table: &str) -> Self {
+        Self(Chain(Sha256::digest(table).into()))
+    }
+
+    pub(super) fn id(&self, text: &str) -> String {
+        self.0.link(text.as_bytes()).early_id().to_string()
+    }
 }
 
 /// Names a cell: by its first line and everything before it.

@@ -133,7 +133,10 @@ impl<R: Record> Intake<R> {
     }
 
     async fn send(&self, batch: &Batch<R>) -> Result<Stored> {
-        let sent = self.store.batch_send(batch, self.patience, |_| drop(self.progress.failures.fetch_add(1, Relaxed))).await;
+        let sent = self.store.batch_send(batch, self.patience, |_| {
+            self.progress.failures.fetch_add(1, Relaxed);
+        });
+        let sent = sent.await;
         if sent.is_ok() {
             self.progress.failures.store(0, Relaxed);
         }

@@ -27,7 +27,7 @@ use crate::records::{
     HealthCheck, Module, ModuleExecution, OrderEvent, PortfolioSnapshot, Proposal, Record, RegimeState, RiskEvaluation, Signal, TABLES,
 };
 use crate::store::Store;
-use crate::writer::Patience;
+use crate::writer::{Patience, encoded_bytes};
 use intake::{Intake, Known};
 use parse::{Parsed, Parsing};
 use progress::Progress;
@@ -237,6 +237,23 @@ impl Job<'_> {
         );
         Error::new(ErrorKind::Timeout, message)
     }
+}
+
+/// Does to lines what the command does before it sends them, and encodes the rows; gives lines, rows and bytes. For
+/// measuring, without a database.
+#[doc(hidden)]
+pub fn parse_and_encode<R: Record>(lines: impl std::io::Read + Send + 'static) -> (u64, u64, u64) {
+    let progress = Arc::new(Progress::default());
+    let parsing = Parsing { refused_before: Default::default(), max_age: None, stop: Arc::default(), progress: progress.clone() };
+    let mut parsed = parsing.start::<R>(Source::made_of(lines).start(Arc::default()));
+    let (mut rows, mut bytes) = (0, 0);
+    while let Some(parsed) = parsed.blocking_recv() {
+        if let Parsed::Piece(piece) = parsed {
+            rows += piece.rows.len() as u64;
+            bytes += encoded_bytes(&piece.rows);
+        }
+    }
+    (progress.lines.load(Relaxed), rows, bytes)
 }
 
 /// A piece, and what the ledger has of its cell where that can be said before the piece's turn.

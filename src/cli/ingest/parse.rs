@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 
-use super::chain::{CELL_BYTES, CELL_LINES, Chain, Key, record_id};
+use super::chain::{CELL_BYTES, CELL_LINES, Chain, Key, RecordIds};
 use super::lines::{Line, Lines, MAX_LINE_BYTES};
 use super::piece::{Mark, Piece, Refused};
 use super::progress::Progress;
@@ -61,6 +61,7 @@ struct Gone;
 struct Parser<R> {
     how: Parsing,
     to: mpsc::Sender<Parsed<R>>,
+    ids: RecordIds,
     limits: Limits,
     now: DateTime<Utc>,
     chain: Chain,
@@ -80,6 +81,7 @@ impl<R: Record> Parser<R> {
         Self {
             how,
             to,
+            ids: RecordIds::of(R::TABLE),
             limits: Limits::default(),
             now: Utc::now(),
             chain: Chain::start(R::TABLE),
@@ -137,7 +139,7 @@ impl<R: Record> Parser<R> {
             return Ok(());
         }
         self.how.progress.lines.fetch_add(1, Relaxed);
-        let parsed = parse::<R>(line, &self.limits, self.now).map_err(|reason| refused(line, reason));
+        let parsed = parse::<R>(line, &self.ids, &self.limits, self.now).map_err(|reason| refused(line, reason));
         let parsed = match parsed {
             Err(half) if !line.ended => {
                 self.hand_over()?;
@@ -192,7 +194,7 @@ fn refused(line: &Line<'_>, reason: String) -> Refused {
 }
 
 /// The record in a line, or why there is none.
-fn parse<R: Record>(line: &Line<'_>, limits: &Limits, now: DateTime<Utc>) -> Result<R, String> {
+fn parse<R: Record>(line: &Line<'_>, ids: &RecordIds, limits: &Limits, now: DateTime<Utc>) -> Result<R, String> {
     if line.cut {
         return Err(format!("the line is longer than {MAX_LINE_BYTES} bytes"));
     }
@@ -206,7 +208,7 @@ fn parse<R: Record>(line: &Line<'_>, limits: &Limits, now: DateTime<Utc>) -> Res
     if let Some(id) = record.id_mut()
         && id.is_empty()
     {
-        *id = record_id(R::TABLE, text).to_string();
+        *id = ids.id(text);
     }
     record.validate(limits, now).map_err(|e| e.to_string())?;
     Ok(record)

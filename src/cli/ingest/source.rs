@@ -88,9 +88,9 @@ impl Source {
         }
     }
 
-    /// A source for tests and measurements.
-    pub(super) fn made_of(file: impl Read + Send + 'static, endless: bool) -> Self {
-        Self { file: Box::new(file), name: "test".to_owned(), total_bytes: 0, endless }
+    /// A source that is no file: to measure with.
+    pub(super) fn made_of(file: impl Read + Send + 'static) -> Self {
+        Self { file: Box::new(file), name: "what is measured".to_owned(), total_bytes: 0, endless: false }
     }
 }
 
