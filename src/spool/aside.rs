@@ -1,29 +1,22 @@
-//! Batches that the database can't take as they stand.
+//! Records that the database can't take as they stand.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::Files;
-use super::reading::SpooledBatch;
+use uuid::Uuid;
 
-/// How the files of such batches end. They hold the payloads, one behind the other: lines of JSON, as
-/// `hitherto ingest` takes them.
+use super::files::Files;
+
+/// How the files of such records end. They hold lines of JSON, as `hitherto ingest` takes them.
 pub(super) const ENDING: &str = ".aside.ndjson";
 
-/// Writes the batch's file.
-pub(super) fn keep(files: &dyn Files, folder: &Path, batch: &SpooledBatch) -> io::Result<PathBuf> {
-    let mut bytes = Vec::new();
-    for frame in &batch.frames {
-        bytes.extend_from_slice(&frame.payload);
-        if !bytes.ends_with(b"\n") {
-            bytes.push(b'\n');
-        }
-    }
-    let path = folder.join(format!("{}{ENDING}", batch.id));
-    let draft = folder.join(format!("{}.tmp", batch.id));
+/// Writes such a file for records of a batch.
+pub(super) fn keep(files: &dyn Files, folder: &Path, batch: Uuid, lines: &[u8]) -> io::Result<PathBuf> {
+    let path = folder.join(format!("{batch}{ENDING}"));
+    let draft = folder.join(format!("{batch}.tmp"));
     let _ = files.unlink(&draft);
-    let file = files.create(&draft, bytes.len() as u64)?;
-    file.write_at(&bytes, 0)?;
+    let file = files.create(&draft, lines.len() as u64)?;
+    file.write_at(lines, 0)?;
     file.sync()?;
     files.rename(&draft, &path)?;
     files.sync_folder(folder)?;

@@ -253,6 +253,17 @@ impl Log {
         self.waiting
     }
 
+    /// How far batches are done.
+    pub(super) fn drained(&self) -> Position {
+        self.drained
+    }
+
+    /// Where the last complete frame ends. An empty segment behind it counts for nothing.
+    pub(super) fn complete_end(&self) -> Position {
+        let last = self.segments.iter().rev().find(|s| s.end > SEGMENT_HEADER);
+        last.map_or(self.drained, |s| Position { segment: s.number, offset: s.end }).max(self.drained)
+    }
+
     /// How far batches are complete.
     pub(super) fn sealed(&self) -> Position {
         self.sealed

@@ -22,11 +22,12 @@ pub(crate) use format::{KIND_LINES, KIND_RECORDS};
 pub(crate) use log::NewFrame;
 pub(crate) use queue::SpoolLog;
 pub(crate) use reader::SpoolReader;
-pub(crate) use reading::{SpooledBatch, SpooledFrame};
+pub(crate) use reading::SpooledBatch;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, RwLock};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -91,6 +92,7 @@ struct Inner {
     logs: RwLock<BTreeMap<String, SpoolLog>>,
     /// Held while a log is opened.
     opening: Mutex<()>,
+    claimed: AtomicBool,
     findings: Vec<SpoolFinding>,
 }
 
@@ -113,7 +115,17 @@ impl Spool {
             findings.extend(found);
             logs.insert(table.clone(), SpoolLog::new(&table, config.quota_bytes, log, lock.clone()));
         }
-        Ok(Self { inner: Arc::new(Inner { config, files, lock, logs: RwLock::new(logs), opening: Mutex::new(()), findings }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                files,
+                lock,
+                logs: RwLock::new(logs),
+                opening: Mutex::new(()),
+                claimed: AtomicBool::new(false),
+                findings,
+            }),
+        })
     }
 
     /// Its settings.
@@ -129,6 +141,11 @@ impl Spool {
     /// Tables that have a log here.
     pub fn tables(&self) -> Vec<String> {
         self.inner.logs.read().unwrap_or_else(|e| e.into_inner()).keys().cloned().collect()
+    }
+
+    /// Records that wait, in all tables.
+    pub fn waiting_rows(&self) -> u64 {
+        self.inner.logs.read().unwrap_or_else(|e| e.into_inner()).values().map(|log| log.waiting().rows).sum()
     }
 
     /// A table's log, if there is one already.
@@ -162,6 +179,24 @@ impl Spool {
         let log = SpoolLog::new(table, config.quota_bytes, log, self.inner.lock.clone());
         self.inner.logs.write().unwrap_or_else(|e| e.into_inner()).insert(table.to_owned(), log.clone());
         Ok(log)
+    }
+}
+
+/// Held by the one who appends to a spool: batches of two would tear each other apart.
+pub(crate) struct Claim {
+    spool: Spool,
+}
+
+impl Spool {
+    /// Becomes the one who appends, unless there is one.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        (!self.inner.claimed.swap(true, SeqCst)).then(|| Claim { spool: self.clone() })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.spool.inner.claimed.store(false, SeqCst);
     }
 }
 

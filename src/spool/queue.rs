@@ -1,17 +1,21 @@
 //! Puts callers together: whoever comes while a write is under way shares the next one, and its sync.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::{Notify, oneshot};
+use chrono::Utc;
+use tokio::sync::{Notify, oneshot, watch};
 use uuid::Uuid;
 
+use super::files::Files;
 use super::format::{KIND_VOID, MAX_PAYLOAD, Position};
 use super::lock::Lock;
 use super::log::{Log, NewFrame, Waiting};
 use super::reader::SpoolReader;
 use super::reading::{Frames, Reading, Unread};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{SPOOL_AGE_SECONDS, SPOOL_BYTES};
 
 /// Bytes that are written in one go, about.
 const GROUP_BYTES: u64 = 4 << 20;
@@ -30,6 +34,10 @@ pub(super) struct Inner {
     /// Something was sealed.
     pub(super) sealed: Notify,
     pub(super) has_reader: AtomicBool,
+    /// How far batches are done.
+    drained: watch::Sender<Position>,
+    bytes_gauge: metrics::Gauge,
+    age_gauge: metrics::Gauge,
     /// The folder stays ours while any of its logs is in use.
     _lock: Arc<Lock>,
 }
@@ -47,12 +55,19 @@ struct Queue {
 enum Item {
     Frame(NewFrame, oneshot::Sender<Result<()>>),
     Seal,
+    /// Answer with where the log ends once all before is written.
+    Mark(oneshot::Sender<Position>),
 }
 
 impl SpoolLog {
     pub(super) fn new(table: &str, quota: u64, log: Log, lock: Arc<Lock>) -> Self {
         let queue = Mutex::new(Queue { waiting: log.waiting(), ..Queue::default() });
+        let log_waiting = log.waiting();
+        let drained = watch::channel(log.drained()).0;
         let inner = Inner {
+            drained,
+            bytes_gauge: metrics::gauge!(SPOOL_BYTES, "table" => table.to_owned()),
+            age_gauge: metrics::gauge!(SPOOL_AGE_SECONDS, "table" => table.to_owned()),
             table: table.to_owned(),
             quota,
             queue,
@@ -61,6 +76,7 @@ impl SpoolLog {
             has_reader: AtomicBool::new(false),
             _lock: lock,
         };
+        inner.gauge(log_waiting);
         Self { inner: Arc::new(inner) }
     }
 
@@ -114,6 +130,23 @@ impl SpoolLog {
         let mut queue = self.inner.queue();
         queue.items.push(Item::Seal);
         self.work(queue);
+    }
+
+    /// Comes to its end once all that was pushed before is done. With another frame's batch still open
+    /// it would wait for that: seal first.
+    ///
+    /// # Errors
+    /// `Closed` when the program is ending.
+    pub(crate) async fn drained(&self) -> Result<()> {
+        let (answer, marked) = oneshot::channel();
+        {
+            let mut queue = self.inner.queue();
+            queue.items.push(Item::Mark(answer));
+            self.work(queue);
+        }
+        let mark = marked.await.map_err(|_| self.closed())?;
+        let mut drained = self.inner.drained.subscribe();
+        drained.wait_for(|drained| *drained >= mark).await.map(|_| ()).map_err(|_| self.closed())
     }
 
     fn work(&self, mut queue: MutexGuard<'_, Queue>) {
@@ -196,9 +229,23 @@ impl Inner {
         self.log.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Where the log's files are.
+    pub(super) fn place(&self) -> (Arc<dyn Files>, PathBuf) {
+        let log = self.log();
+        (log.files.clone(), log.folder.clone())
+    }
+
     /// Tells the queue what the log holds now.
     pub(super) fn note(&self, log: &Log) {
         self.queue().waiting = log.waiting();
+        self.gauge(log.waiting());
+        self.drained.send_replace(log.drained());
+    }
+
+    fn gauge(&self, waiting: Waiting) {
+        self.bytes_gauge.set(waiting.bytes as f64);
+        let age = waiting.oldest_at.map_or(0, |at| (Utc::now().timestamp_micros() - at).max(0));
+        self.age_gauge.set(age as f64 / 1e6);
     }
 }
 
@@ -227,13 +274,17 @@ impl Work {
                 }
                 queue.items.drain(..count).collect::<Vec<_>>()
             };
-            let seal = matches!(items.last(), Some(Item::Seal));
-            let (mut frames, mut waiting) = (Vec::new(), Vec::new());
+            let (mut frames, mut waiting, mut marks, mut seal) = (Vec::new(), Vec::new(), Vec::new(), false);
             for item in items {
-                // A seal that frames follow is told by their other batch.
-                if let Item::Frame(frame, answer) = item {
-                    frames.push(frame);
-                    waiting.push(answer);
+                match item {
+                    Item::Frame(frame, answer) => {
+                        // A seal that frames follow is told by their other batch.
+                        seal = false;
+                        frames.push(frame);
+                        waiting.push(answer);
+                    }
+                    Item::Seal => seal = true,
+                    Item::Mark(answer) => marks.push(answer),
                 }
             }
             let mut log = self.inner.log();
@@ -248,7 +299,12 @@ impl Work {
                 queue.bytes -= frames.iter().map(NewFrame::span).sum::<u64>();
                 queue.waiting = log.waiting();
             }
+            self.inner.gauge(log.waiting());
+            let end = log.complete_end();
             drop(log);
+            for mark in marks {
+                let _ = mark.send(end);
+            }
             for (answer, waiting) in answers.into_iter().zip(waiting) {
                 let _ = waiting.send(answer);
             }

@@ -67,45 +67,40 @@ impl SpoolReader {
                 return Ok(Some(batch));
             }
             // Nothing can be read where it was.
-            self.done(&batch).await?;
+            self.log.done(&batch).await?;
         }
     }
+}
 
+impl SpoolLog {
     /// The database has the batch, or nobody wants it any more: it isn't read again.
     ///
     /// # Errors
     /// `Closed` when the program is ending.
     pub(crate) async fn done(&self, batch: &SpooledBatch) -> Result<()> {
         let start = batch.start;
-        self.log
-            .blocking(move |inner| {
-                let mut log = inner.log();
-                log.done(start);
-                inner.note(&log);
-                Ok(())
-            })
-            .await
+        self.blocking(move |inner| {
+            let mut log = inner.log();
+            log.done(start);
+            inner.note(&log);
+            Ok(())
+        })
+        .await
     }
 
-    /// Puts a batch that can't be stored as it stands into a file of its own, loudly, and goes on.
+    /// Puts lines of a batch that can't be stored as they stand into a file of their own, loudly.
     ///
     /// # Errors
-    /// `Disk` when the file can't be written; then the batch stays where it is.
-    pub(crate) async fn set_aside(&self, batch: &SpooledBatch, reason: &str) -> Result<()> {
-        let copy = batch.clone();
-        let (reason, table) = (reason.to_owned(), self.log.table().to_owned());
-        self.log
-            .blocking(move |inner| {
-                let (files, folder) = {
-                    let log = inner.log();
-                    (log.files.clone(), log.folder.clone())
-                };
-                let path = aside::keep(&*files, &folder, &copy).map_err(|e| failed("keeping a batch aside", &folder, &e))?;
-                tracing::error!(table, batch = %copy.id, reason, "spool: a batch could not be stored as it stands; it is kept aside in {}", path.display());
-                Ok(())
-            })
-            .await?;
-        self.done(batch).await
+    /// `Disk` when the file can't be written.
+    pub(crate) async fn keep_aside(&self, batch: &SpooledBatch, lines: Vec<u8>, reason: &str) -> Result<()> {
+        let (batch, reason, table) = (batch.id, reason.to_owned(), self.table().to_owned());
+        self.blocking(move |inner| {
+            let (files, folder) = inner.place();
+            let path = aside::keep(&*files, &folder, batch, &lines).map_err(|e| failed("keeping records aside", &folder, &e))?;
+            tracing::error!(table, %batch, reason, "spool: records could not be stored as they stand; they are kept aside in {}", path.display());
+            Ok(())
+        })
+        .await
     }
 }
 

@@ -134,6 +134,18 @@ impl Reading {
 }
 
 impl SpooledBatch {
+    /// All payloads, one behind the other, each ended by a line's end.
+    pub(crate) fn payloads(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for frame in &self.frames {
+            bytes.extend_from_slice(&frame.payload);
+            if !bytes.ends_with(b"\n") {
+                bytes.push(b'\n');
+            }
+        }
+        bytes
+    }
+
     fn clone_out(&mut self) -> Self {
         Self { frames: std::mem::take(&mut self.frames), ..*self }
     }
