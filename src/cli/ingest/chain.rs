@@ -5,6 +5,7 @@
 //! cell's first line, the place of the batch's last line in the cell, and a check of all lines up to there:
 //! so that whoever begins a cell finds every batch that was stored of it, wherever those were cut.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -14,7 +15,7 @@ pub(super) const CELL_LINES: usize = 10_000;
 pub(super) const CELL_BYTES: usize = 4 << 20;
 
 /// A running digest over all lines so far: names a place in a stream by everything before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Chain([u8; 32]);
 
 impl Chain {
@@ -57,7 +58,7 @@ impl RecordIds {
 }
 
 /// Names a cell: by its first line and everything before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Key([u8; 8]);
 
 /// The bits of an id that say where in the cell the batch ends. 10,000 lines need 14 bits.

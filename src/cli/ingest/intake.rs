@@ -8,7 +8,6 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use uuid::Uuid;
 
-use super::Summary;
 use super::chain::{Chain, End, Key};
 use super::piece::{Mark, Piece};
 use super::progress::Progress;
@@ -55,10 +54,10 @@ pub(super) enum Taken {
 }
 
 pub(super) struct Intake<R> {
-    pub(super) store: Store,
+    store: Store,
     pub(super) producer: String,
-    pub(super) patience: Patience,
-    pub(super) progress: Arc<Progress>,
+    patience: Patience,
+    progress: Arc<Progress>,
     /// Lines that an earlier run refused and that look good, and whether they were passed over.
     pub(super) settled: Vec<(Mark, bool)>,
     held: Option<Piece<R>>,
@@ -71,7 +70,7 @@ impl<R: Record> Intake<R> {
 
     /// Stores what of a piece the ledger does not have. `known` is what it had of the piece's cell when that
     /// was looked up, if it was.
-    pub(super) async fn take(&mut self, piece: Piece<R>, known: Option<Known>, summary: &mut Summary) -> Result<Taken> {
+    pub(super) async fn take(&mut self, piece: Piece<R>, known: Option<Known>) -> Result<Taken> {
         let whole = match self.held.take() {
             Some(mut held) => {
                 held.join(piece);
@@ -79,23 +78,23 @@ impl<R: Record> Intake<R> {
             }
             None => piece,
         };
-        self.store_or_hold(whole, known, false, summary).await
+        self.store_or_hold(whole, known, false).await
     }
 
     /// No line follows: decides about lines that are held. Those whose run was stopped are sent again, from the
     /// stream's start, and so are those of a table that takes a row twice: they are left out, and counted.
-    pub(super) async fn finish(&mut self, stopped: bool, summary: &mut Summary) -> Result<()> {
+    pub(super) async fn finish(&mut self, stopped: bool) -> Result<()> {
         let Some(piece) = self.held.take() else { return Ok(()) };
         if stopped || takes_twice(R::TABLE) {
-            summary.held += piece.rows.len() as u64;
+            self.progress.held.fetch_add(piece.rows.len() as u64, Relaxed);
             self.settled.extend(piece.refused_before.iter().map(|(_, mark)| (*mark, true)));
             self.progress.settled.fetch_add(piece.ends.len() as u64, Relaxed);
             return Ok(());
         }
-        self.store_or_hold(piece, None, true, summary).await.map(|_| ())
+        self.store_or_hold(piece, None, true).await.map(|_| ())
     }
 
-    async fn store_or_hold(&mut self, mut piece: Piece<R>, mut known: Option<Known>, last: bool, summary: &mut Summary) -> Result<Taken> {
+    async fn store_or_hold(&mut self, mut piece: Piece<R>, mut known: Option<Known>, last: bool) -> Result<Taken> {
         let lines = piece.ends.len() as u64;
         loop {
             let found = match known.take() {
@@ -113,10 +112,9 @@ impl<R: Record> Intake<R> {
                 let batch = Batch::derived(id, self.producer.clone(), std::mem::take(&mut piece.rows), guard);
                 match self.send(&batch).await {
                     Ok(Stored { rows, duplicates, quarantined, .. }) => {
-                        summary.stored += rows;
-                        summary.duplicates += duplicates;
-                        summary.quarantined += quarantined;
                         self.progress.stored.fetch_add(rows, Relaxed);
+                        self.progress.duplicates.fetch_add(duplicates, Relaxed);
+                        self.progress.quarantined.fetch_add(quarantined, Relaxed);
                     }
                     Err(error) if is_overtaken(&error) => {
                         piece.rows = batch.into_rows();
@@ -125,7 +123,7 @@ impl<R: Record> Intake<R> {
                     Err(error) => return Err(error),
                 }
             }
-            summary.already += done.saturating_sub(piece.from) as u64;
+            self.progress.already.fetch_add(done.saturating_sub(piece.from) as u64, Relaxed);
             self.settled.extend(piece.refused_before.drain(..).map(|(place, mark)| (mark, place < done)));
             self.progress.settled.fetch_add(lines, Relaxed);
             return Ok(Taken::All);

@@ -1,6 +1,9 @@
 //! `hitherto ingest`
 
 mod chain;
+mod direct;
+mod drain;
+mod frame;
 mod intake;
 mod lines;
 mod parse;
@@ -8,6 +11,7 @@ mod piece;
 mod progress;
 mod rejects;
 mod source;
+mod spooled;
 mod stop;
 
 use std::path::{Path, PathBuf};
@@ -15,9 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 use super::Ending;
 use super::connect::Database;
@@ -26,12 +28,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::records::{
     HealthCheck, Module, ModuleExecution, OrderEvent, PortfolioSnapshot, Proposal, Record, RegimeState, RiskEvaluation, Signal, TABLES,
 };
-use crate::store::Store;
-use crate::writer::{Patience, encoded_bytes};
-use intake::{Intake, Known};
+use crate::writer::encoded_bytes;
 use parse::{Parsed, Parsing};
-use progress::Progress;
-use rejects::Rejects;
+use progress::{Progress, Watch};
 use source::Source;
 use stop::{Asked, Stop};
 
@@ -42,6 +41,10 @@ use stop::{Asked, Stop};
 /// its line. A file that was ingested before adds nothing, and one that has grown since adds what is new;
 /// what stands in it already must not be edited. Refused lines go to a file of their own: correct the text there,
 /// and ingest that file.
+///
+/// A pipe may go on for ever: its lines are stored when a batch is full or old enough, and while the database
+/// is away the pipe waits, or the spool fills. SIGTERM ends the run once what was read is stored. A stream that
+/// is sent again from its start adds what is new.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -66,6 +69,15 @@ pub(super) struct Args {
     /// How long the database may take when the run is told to stop (SIGTERM, Ctrl-C)
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
     stop_within: Duration,
+    /// Keep what was read in this folder until the database has it
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+    /// Bytes that the spool may hold; then the pipe waits
+    #[arg(long, requires = "spool", default_value_t = crate::spool::DEFAULT_QUOTA_BYTES, value_name = "BYTES")]
+    spool_bytes: u64,
+    /// Say once a second on standard error how far it has come; with --json as one JSON object a line
+    #[arg(long)]
+    watch: bool,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -86,6 +98,8 @@ struct Summary {
     /// Good lines that were not stored: the ledger has more of a stream that begins as theirs, and they came to an
     /// end before it could be told whether it is this one.
     held: u64,
+    /// Records that wait in the spool.
+    waiting: u64,
     /// The run was told to stop before its end.
     stopped: bool,
     /// The file with the refused lines.
@@ -124,29 +138,54 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
 async fn run_as<R: Record>(args: &Args, database: &Database, output: Output, stop: &Stop) -> Result<Ending> {
     let path = args.file.clone();
     let opened = tokio::task::spawn_blocking(move || Source::open(&path));
-    let opened = tokio::select! {
+    let source = tokio::select! {
         opened = opened => opened.map_err(|e| Error::new(ErrorKind::Config, format!("opening {}: {e}", name(&args.file))))??,
         () = stop.asked(1) => return Err(interrupted()),
     };
-    let store = tokio::select! {
-        store = database.store() => store?,
-        () = stop.asked(1) => return Err(interrupted()),
-    };
-    let job = Job { store, args, bar: output.bar(&args.record, opened.total_bytes), endless: opened.endless, progress: Arc::default() };
-    let ended = tokio::select! {
-        ended = job.ingest::<R>(opened, stop) => ended,
-        () = stop.overdue(args.stop_within) => Err(job.left_behind()),
-    };
-    job.bar.finish_and_clear();
-    let summary = ended?;
+    let endless = source.endless;
+    let job = Job { args, output, endless, progress: Arc::default() };
+    let summary = match &args.spool {
+        None => job.direct::<R>(source, database, stop).await,
+        Some(folder) => job.spooled::<R>(source, database, folder, stop).await,
+    }?;
     output.print(&summary, text)?;
     let findings = summary.rejected + summary.quarantined + summary.held > 0;
     Ok(match (summary.stopped, stop.by()) {
         // For whoever waits for the end of a file, a part of it is not all.
-        (true, by) if !job.endless || by == Some(Asked::Person) => Ending::Interrupted,
+        (true, by) if !endless || by == Some(Asked::Person) => Ending::Interrupted,
         _ if findings => Ending::Finding,
         _ => Ending::Done,
     })
+}
+
+/// A run, whichever way the lines take.
+struct Job<'a> {
+    args: &'a Args,
+    output: Output,
+    endless: bool,
+    progress: Arc<Progress>,
+}
+
+impl Job<'_> {
+    fn watch<R: Record>(&self, total_bytes: u64, spool: Option<crate::spool::SpoolLog>) -> Watch {
+        let bar = self.output.bar(&self.args.record, total_bytes);
+        Watch::start(R::TABLE, self.progress.clone(), spool, bar, self.args.watch, self.output.is_json())
+    }
+
+    /// What was done so far.
+    fn summary<R: Record>(&self) -> Summary {
+        let progress = &self.progress;
+        Summary {
+            table: R::TABLE.to_owned(),
+            lines: progress.lines.load(Relaxed),
+            stored: progress.stored.load(Relaxed),
+            already: progress.already.load(Relaxed),
+            duplicates: progress.duplicates.load(Relaxed),
+            quarantined: progress.quarantined.load(Relaxed),
+            held: progress.held.load(Relaxed),
+            ..Summary::default()
+        }
+    }
 }
 
 fn interrupted() -> Error {
@@ -168,6 +207,9 @@ fn text(s: &Summary) -> String {
             s.held
         ));
     }
+    if s.waiting > 0 {
+        text.push_str(&format!(", {} wait in the spool", s.waiting));
+    }
     if s.stopped {
         text.push_str(", stopped");
     }
@@ -177,74 +219,12 @@ fn text(s: &Summary) -> String {
     text
 }
 
-struct Job<'a> {
-    store: Store,
-    args: &'a Args,
-    bar: ProgressBar,
-    endless: bool,
-    progress: Arc<Progress>,
-}
-
-impl Job<'_> {
-    async fn ingest<R: Record>(&self, source: Source, stop: &Stop) -> Result<Summary> {
-        let mut rejects = Rejects::new(&self.args.file, self.args.rejects.as_deref())?;
-        let parsing = Parsing {
-            refused_before: rejects.earlier(),
-            max_age: self.endless.then_some(self.args.max_age),
-            stop: stop.flag.clone(),
-            progress: self.progress.clone(),
-        };
-        let patience = if self.endless { Patience::Endless } else { Patience::Tries(self.store.config().max_attempts) };
-        let parsed = parsing.start::<R>(source.start(stop.flag.clone()));
-        let mut pieces = look_ahead(parsed, self.store.clone(), patience, self.progress.clone());
-        let mut intake = Intake::new(self.store.clone(), self.args.producer.clone(), patience, self.progress.clone());
-        let mut summary = Summary { table: R::TABLE.to_owned(), ..Summary::default() };
-        while let Some((parsed, known)) = pieces.recv().await {
-            self.bar.set_position(self.progress.bytes.load(Relaxed));
-            match parsed {
-                Parsed::Piece(mut piece) => {
-                    for refused in piece.refused.drain(..) {
-                        rejects.add(refused)?;
-                    }
-                    // Before the ledger says that they were taken care of.
-                    rejects.secure()?;
-                    intake.take(piece, known.transpose()?, &mut summary).await?;
-                }
-                Parsed::Half(refused) => rejects.add(refused)?,
-                Parsed::End { stopped } => {
-                    summary.stopped = stopped;
-                    intake.finish(stopped, &mut summary).await?;
-                }
-                Parsed::Failed(error) => return Err(error),
-            }
-            for (mark, passed_over) in intake.settled.drain(..) {
-                rejects.settle(mark, passed_over);
-            }
-        }
-        summary.lines = self.progress.lines.load(Relaxed);
-        summary.rejected = rejects.count();
-        summary.rejects = rejects.finish()?;
-        Ok(summary)
-    }
-
-    /// Told to stop, and the database does not take what was read.
-    fn left_behind(&self) -> Error {
-        let left = self.progress.lines.load(Relaxed).saturating_sub(self.progress.settled.load(Relaxed));
-        let message = format!(
-            "stopped; the database took nothing for {} s, and {left} lines that were read are not stored: send the stream again from its \
-             start, what is stored is not stored twice",
-            self.args.stop_within.as_secs_f64()
-        );
-        Error::new(ErrorKind::Timeout, message)
-    }
-}
-
 /// Does to lines what the command does before it sends them, and encodes the rows; gives lines, rows and bytes. For
 /// measuring, without a database.
 #[doc(hidden)]
 pub fn parse_and_encode<R: Record>(lines: impl std::io::Read + Send + 'static) -> (u64, u64, u64) {
     let progress = Arc::new(Progress::default());
-    let parsing = Parsing { refused_before: Default::default(), max_age: None, stop: Arc::default(), progress: progress.clone() };
+    let parsing = Parsing { refused_before: Default::default(), max_age: None, spool: false, stop: Arc::default(), progress: progress.clone() };
     let mut parsed = parsing.start::<R>(Source::made_of(lines).start(Arc::default()));
     let (mut rows, mut bytes) = (0, 0);
     while let Some(parsed) = parsed.blocking_recv() {
@@ -254,32 +234,6 @@ pub fn parse_and_encode<R: Record>(lines: impl std::io::Read + Send + 'static) -
         }
     }
     (progress.lines.load(Relaxed), rows, bytes)
-}
-
-/// A piece, and what the ledger has of its cell where that can be said before the piece's turn.
-type Ahead<R> = (Parsed<R>, Option<Result<Known>>);
-
-/// Looks the next cell up while the one before is stored.
-fn look_ahead<R: Record>(
-    mut parsed: mpsc::Receiver<Parsed<R>>,
-    store: Store,
-    patience: Patience,
-    progress: Arc<Progress>,
-) -> mpsc::Receiver<Ahead<R>> {
-    let (to, pieces) = mpsc::channel(1);
-    tokio::spawn(async move {
-        while let Some(parsed) = parsed.recv().await {
-            let known = match &parsed {
-                // Later pieces of a cell follow ones that are still under way.
-                Parsed::Piece(piece) if piece.from == 0 => Some(intake::look(&store, patience, &progress, piece.key, &piece.ends).await),
-                _ => None,
-            };
-            if to.send((parsed, known)).await.is_err() {
-                return;
-            }
-        }
-    });
-    pieces
 }
 
 /// What a file is called in messages.

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 
 use super::chain::{CELL_BYTES, CELL_LINES, Chain, Key, RecordIds};
+use super::frame;
 use super::lines::{Line, Lines, MAX_LINE_BYTES};
 use super::piece::{Mark, Piece, Refused};
 use super::progress::Progress;
@@ -25,6 +26,9 @@ const TICK: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(200);
 /// Pieces that wait to be sent, at most.
 const PIECES: usize = 1;
+
+/// Why a line stays refused that looks good.
+const REFUSED_BEFORE: &str = "an earlier run refused it; ingest the file of refused lines to store it now";
 
 /// What the parser hands over.
 pub(super) enum Parsed<R> {
@@ -42,6 +46,9 @@ pub(super) struct Parsing {
     pub(super) refused_before: HashSet<Mark>,
     /// How long a line waits for its batch to fill; for ever in a file.
     pub(super) max_age: Option<Duration>,
+    /// The lines go to a spool. Then what an earlier run refused stays refused: when the lines get to the database,
+    /// and whether that takes them then, is not known yet.
+    pub(super) spool: bool,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) progress: Arc<Progress>,
 }
@@ -147,19 +154,33 @@ impl<R: Record> Parser<R> {
             }
             parsed => parsed,
         };
-        self.chain = self.chain.link(line.bytes);
+        let before = self.chain;
+        self.chain = before.link(line.bytes);
         let key = *self.key.get_or_insert_with(|| Key::of(&self.chain));
         let piece = self.piece.get_or_insert_with(|| {
             self.began = Instant::now();
-            Piece::new(key, self.lines, self.likely)
+            Piece::new(key, before, self.lines, self.likely)
         });
         piece.ends.push(self.chain);
+        let parsed = match parsed {
+            Ok(record) if !self.how.refused_before.is_empty() => {
+                let mark = rejects::mark(line.number, &line.text());
+                match self.how.refused_before.contains(&mark) {
+                    true if self.how.spool => Err(refused(line, REFUSED_BEFORE.to_owned())),
+                    true => {
+                        piece.refused_before.push((self.lines, mark));
+                        Ok(record)
+                    }
+                    false => Ok(record),
+                }
+            }
+            parsed => parsed,
+        };
+        if self.how.spool {
+            frame::note(&mut piece.raw, line.bytes, parsed.is_ok());
+        }
         match parsed {
             Ok(record) => {
-                if !self.how.refused_before.is_empty() {
-                    let mark = rejects::mark(line.number, &line.text());
-                    piece.refused_before.extend(self.how.refused_before.contains(&mark).then_some((self.lines, mark)));
-                }
                 piece.rows.push(record);
                 piece.places.push(self.lines);
             }
@@ -198,11 +219,18 @@ fn parse<R: Record>(line: &Line<'_>, ids: &RecordIds, limits: &Limits, now: Date
     if line.cut {
         return Err(format!("the line is longer than {MAX_LINE_BYTES} bytes"));
     }
-    let text = std::str::from_utf8(line.bytes).map_err(|e| format!("not UTF-8: {e}"))?;
+    let record: R = record(line.bytes, line.ended, ids)?;
+    record.validate(limits, now).map_err(|e| e.to_string())?;
+    Ok(record)
+}
+
+/// The record in these bytes, whatever the rules say of it.
+pub(super) fn record<R: Record>(bytes: &[u8], ended: bool, ids: &RecordIds) -> Result<R, String> {
+    let text = std::str::from_utf8(bytes).map_err(|e| format!("not UTF-8: {e}"))?;
     let reject = Reject::parse(text);
     let text = reject.as_ref().map_or(text, |reject| reject.text.as_str());
     let mut record: R = serde_json::from_str(text).map_err(|e| {
-        let unfinished = if e.is_eof() && !line.ended { "; the file ends amid this line" } else { "" };
+        let unfinished = if e.is_eof() && !ended { "; the file ends amid this line" } else { "" };
         format!("{e}{unfinished}")
     })?;
     if let Some(id) = record.id_mut()
@@ -210,6 +238,5 @@ fn parse<R: Record>(line: &Line<'_>, ids: &RecordIds, limits: &Limits, now: Date
     {
         *id = ids.id(text);
     }
-    record.validate(limits, now).map_err(|e| e.to_string())?;
     Ok(record)
 }

@@ -5,6 +5,8 @@ use super::chain::{Chain, Key};
 /// Consecutive lines of one cell.
 pub(super) struct Piece<R> {
     pub(super) key: Key,
+    /// The place before the first line.
+    pub(super) before: Chain,
     /// Lines of the cell before this piece.
     pub(super) from: usize,
     /// The place behind each line.
@@ -17,6 +19,8 @@ pub(super) struct Piece<R> {
     pub(super) refused: Vec<Refused>,
     /// The cell ends with it.
     pub(super) closes: bool,
+    /// The lines as they stand in a spool, if they are to go there.
+    pub(super) raw: Vec<u8>,
 }
 
 /// A line by number and digest of its text.
@@ -30,9 +34,10 @@ pub(super) struct Refused {
 }
 
 impl<R> Piece<R> {
-    pub(super) fn new(key: Key, from: usize, lines: usize) -> Self {
+    pub(super) fn new(key: Key, before: Chain, from: usize, lines: usize) -> Self {
         Self {
             key,
+            before,
             from,
             ends: Vec::with_capacity(lines),
             rows: Vec::with_capacity(lines),
@@ -40,6 +45,7 @@ impl<R> Piece<R> {
             refused_before: Vec::new(),
             refused: Vec::new(),
             closes: false,
+            raw: Vec::new(),
         }
     }
 
