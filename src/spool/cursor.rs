@@ -29,7 +29,8 @@ pub(super) enum Reading {
         sequence: u64,
         position: Position,
     },
-    /// It can't be read: draining begins at the beginning, and the ledger knows what it has.
+    /// It can't be read: draining begins at the beginning, and the ledger knows what it has. Without any
+    /// segment it is a cursor that was being made.
     Damaged,
 }
 
@@ -37,14 +38,7 @@ impl Cursor {
     pub(super) fn open(files: &dyn Files, path: &Path) -> io::Result<(Self, Reading)> {
         let file = match files.open(path, true) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let file = files.create(path, 2 * SLOT)?;
-                file.sync()?;
-                if let Some(folder) = path.parent() {
-                    files.sync_folder(folder)?;
-                }
-                file
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => files.create(path, 2 * SLOT)?,
             Err(error) => return Err(error),
         };
         let reading = read(&read_all(&*file)?);
@@ -52,6 +46,12 @@ impl Cursor {
             Reading::At { sequence, position } => (sequence, position),
             _ => (0, Position::default()),
         };
+        if sequence == 0 {
+            // From the first move on there is a slot that is whole.
+            file.write_at(&encode(0, at), 0)?;
+            file.sync()?;
+            path.parent().map_or(Ok(()), |folder| files.sync_folder(folder))?;
+        }
         Ok((Self { file, sequence, at }, reading))
     }
 
@@ -92,7 +92,6 @@ pub(super) fn read(bytes: &[u8]) -> Reading {
     match [0, SLOT as usize].into_iter().filter_map(slot).max() {
         Some((sequence, position)) => Reading::At { sequence, position },
         None if bytes.iter().all(|b| *b == 0) => Reading::New,
-        // The first write of all was torn, and nothing was unlinked on its word.
         None => Reading::Damaged,
     }
 }

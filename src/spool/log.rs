@@ -88,6 +88,7 @@ pub(super) struct Log {
     next_number: u64,
     cursor: Cursor,
     moved_at: Option<Instant>,
+    pub(super) cursor_lag: Duration,
     /// How far batches are done; the cursor on disk follows.
     drained: Position,
     /// The end of what was acknowledged.
@@ -127,6 +128,7 @@ impl Log {
             active: None,
             cursor: opened.cursor,
             moved_at: None,
+            cursor_lag: CURSOR_LAG,
             drained,
             end,
             sealed: end,
@@ -314,7 +316,7 @@ impl Log {
         }
         self.waiting.oldest_at = self.head_at(self.drained).map(|head| head.written_at);
         let more = self.drained < self.sealed;
-        if !more || self.moved_at.is_none_or(|at| at.elapsed() >= CURSOR_LAG) {
+        if !more || self.moved_at.is_none_or(|at| at.elapsed() >= self.cursor_lag) {
             self.settle();
         }
     }

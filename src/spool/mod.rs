@@ -11,11 +11,15 @@ mod format;
 mod lock;
 mod log;
 mod mend;
+#[cfg(test)]
+mod model;
 mod open;
 mod queue;
 mod reader;
 mod reading;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use finding::SpoolFinding;
 pub(crate) use format::{KIND_LINES, KIND_RECORDS};

@@ -36,7 +36,8 @@ impl Opened {
         let at = cursor.at();
         let mut numbers = segment_numbers(&names);
         let mut findings = Vec::new();
-        if reading == Reading::Damaged || reading == Reading::New && numbers.first().is_some_and(|first| *first > 1) {
+        // A cursor is there before the first segment is.
+        if !matches!(reading, Reading::At { .. }) && !numbers.is_empty() {
             findings.push(SpoolFinding::Cursor { table: table.to_owned() });
         }
         let remove = |number: u64| files.unlink(&folder.join(segment_name(number))).map_err(fail("removing a segment"));
