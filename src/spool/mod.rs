@@ -27,6 +27,8 @@ pub(crate) use log::NewFrame;
 pub(crate) use queue::SpoolLog;
 pub(crate) use reader::SpoolReader;
 pub(crate) use reading::SpooledBatch;
+#[cfg(feature = "cli")]
+pub(crate) use reading::SpooledFrame;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -20,23 +20,23 @@ pub(crate) struct Guard {
 #[error("another run stored a part of the same lines meanwhile")]
 pub(crate) struct Overtaken;
 
+const LOCK: &str = "-- ingest_lock
+    SELECT pg_advisory_xact_lock($1)";
+
+const LAST: &str = "-- ingest_last
+    SELECT batch_id FROM hitherto.ingest_batch WHERE batch_id BETWEEN $1 AND $2 ORDER BY batch_id DESC LIMIT 1";
+
 impl Guard {
     /// Waits for whoever is at the same stretch and sees what they stored. Holds until the transaction ends.
     pub(super) async fn hold(&self, tx: &Transaction<'_>) -> Result<()> {
         let failed = |e| Error::database("looking for another run over the same lines", e);
         let (from, to) = self.range;
         let key = i64::from_be_bytes(std::array::from_fn(|at| from.as_bytes()[at]));
-        tx.query_one("SELECT pg_advisory_xact_lock($1)", &[&key]).await.map_err(failed)?;
+        let lock = tx.prepare_cached(LOCK).await.map_err(failed)?;
+        tx.query_one(&lock, &[&key]).await.map_err(failed)?;
         // A statement of its own: it sees what was committed while the one before waited.
-        let last = tx
-            .query_opt(
-                "-- ingest_guard
-                 SELECT batch_id FROM hitherto.ingest_batch WHERE batch_id BETWEEN $1 AND $2 ORDER BY batch_id DESC LIMIT 1",
-                &[&from, &to],
-            )
-            .await
-            .map_err(failed)?
-            .map(|row| row.get::<_, Uuid>(0));
+        let last = tx.prepare_cached(LAST).await.map_err(failed)?;
+        let last = tx.query_opt(&last, &[&from, &to]).await.map_err(failed)?.map(|row| row.get::<_, Uuid>(0));
         if last == self.last { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, Overtaken.to_string()).caused_by(Overtaken)) }
     }
 }

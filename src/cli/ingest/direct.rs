@@ -31,7 +31,7 @@ impl Job<'_> {
     }
 
     async fn send<R: Record>(&self, source: Source, store: Store, stop: &Stop) -> Result<Summary> {
-        let mut rejects = Rejects::new(&self.args.file, self.args.rejects.as_deref())?;
+        let mut rejects = Rejects::new(&self.args.file, self.args.rejects.as_deref(), self.endless)?;
         let parsing = Parsing {
             refused_before: rejects.earlier(),
             max_age: self.endless.then_some(self.args.max_age),

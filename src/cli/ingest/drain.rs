@@ -11,7 +11,7 @@ use super::intake::{Intake, Taken};
 use super::progress::Progress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::Record;
-use crate::spool::{SpoolLog, SpoolReader, SpooledBatch};
+use crate::spool::{SpoolLog, SpooledBatch};
 use crate::store::Store;
 use crate::writer::{Patience, takes_twice};
 
@@ -32,11 +32,11 @@ impl<R: Record> Drain<R> {
         Self { intake: Intake::new(store, String::new(), patience, progress), held: Vec::new(), end: None }
     }
 
-    /// Stores a batch, unless that depends on the next one, and tells the reader what is done.
+    /// Stores a batch, unless that depends on the next one, and tells the log what is done.
     ///
     /// # Errors
     /// What keeps it from being stored; then it stays where it is.
-    pub(crate) async fn take(&mut self, reader: &SpoolReader, batch: SpooledBatch) -> Result<()> {
+    pub(crate) async fn take(&mut self, log: &SpoolLog, batch: SpooledBatch) -> Result<()> {
         let parsing = tokio::task::spawn_blocking(move || {
             let parsed: Result<Vec<frame::Read<R>>> = batch.frames.iter().map(frame::read).collect();
             (batch, parsed)
@@ -45,10 +45,10 @@ impl<R: Record> Drain<R> {
         for read in parsed? {
             if self.end.is_some_and(|end| end != read.piece.before) {
                 // Another stream, or the same one from its start: what is held has no other half.
-                self.finish(reader).await?;
+                self.finish(log).await?;
             }
             if !read.bad.is_empty() {
-                reader.keep_aside(&batch, read.bad, &read.reason).await?;
+                log.keep_aside(&batch, read.bad, &read.reason).await?;
             }
             self.intake.producer = read.producer;
             let end = *read.piece.end();
@@ -56,7 +56,7 @@ impl<R: Record> Drain<R> {
                 Taken::All => {
                     self.end = None;
                     for held in self.held.drain(..) {
-                        reader.done(&held).await?;
+                        log.done(&held).await?;
                     }
                 }
                 Taken::Held => self.end = Some(end),
@@ -66,7 +66,7 @@ impl<R: Record> Drain<R> {
             self.held.push(batch);
             return Ok(());
         }
-        reader.done(&batch).await
+        log.done(&batch).await
     }
 
     /// Records that are held back.
@@ -76,7 +76,7 @@ impl<R: Record> Drain<R> {
 
     /// Nothing follows what is held: it is stored where the table knows a row that it has, and otherwise kept in
     /// a file of its own, for it may be stored already.
-    pub(crate) async fn finish(&mut self, reader: &SpoolReader) -> Result<()> {
+    pub(crate) async fn finish(&mut self, log: &SpoolLog) -> Result<()> {
         self.end = None;
         self.intake.finish(false).await?;
         for batch in self.held.drain(..) {
@@ -84,9 +84,9 @@ impl<R: Record> Drain<R> {
                 let lines = batch.frames.iter().flat_map(frame::lines).collect();
                 let reason = "the ledger has more of a stream that begins with the same line, and these lines came to an end before it could \
                               be told whether they are part of it";
-                reader.keep_aside(&batch, lines, reason).await?;
+                log.keep_aside(&batch, lines, reason).await?;
             }
-            reader.done(&batch).await?;
+            log.done(&batch).await?;
         }
         Ok(())
     }
@@ -99,12 +99,12 @@ impl<R: Record> Drain<R> {
             // Looked at first: what was spooled before the end is found after it.
             let at_end = *ended.borrow();
             if let Some(batch) = reader.try_next().await? {
-                self.take(&reader, batch).await?;
+                self.take(log, batch).await?;
                 continue;
             }
             let Some(stopped) = at_end else {
                 tokio::select! {
-                    batch = reader.next() => self.take(&reader, batch?).await?,
+                    batch = reader.next() => self.take(log, batch?).await?,
                     _ = ended.changed() => {}
                 }
                 continue;
@@ -115,7 +115,7 @@ impl<R: Record> Drain<R> {
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
-            return if stopped { Ok(()) } else { self.finish(&reader).await };
+            return if stopped { Ok(()) } else { self.finish(log).await };
         }
     }
 }

@@ -16,6 +16,10 @@ use crate::records::Record;
 use crate::store::Store;
 use crate::writer::{Batch, Guard, Patience, Stored, is_overtaken, takes_twice};
 
+const KNOWN: &str = "-- ingest_known
+    SELECT batch_id FROM hitherto.ingest_batch WHERE batch_id BETWEEN $1 AND $2
+    UNION ALL SELECT batch_id FROM hitherto.ingest_batch WHERE batch_id = ANY ($3)";
+
 /// What the ledger has of a cell.
 pub(super) struct Known {
     /// Where batches of the cell end, the last one last.
@@ -176,17 +180,15 @@ async fn look_once(store: &Store, key: Key, early: &[Uuid]) -> Result<Vec<Uuid>>
     let (from, to) = key.range();
     let client = store.client().await?;
     let limit = store.config().statement_timeout;
-    let rows = tokio::time::timeout(
-        limit,
-        client.query(
-            "-- ingest_known
-             SELECT batch_id FROM hitherto.ingest_batch WHERE batch_id BETWEEN $1 AND $2
-             UNION ALL SELECT batch_id FROM hitherto.ingest_batch WHERE batch_id = ANY ($3)",
-            &[&from, &to, &early],
-        ),
-    )
-    .await
-    .map_err(|_| Error::new(ErrorKind::Timeout, format!("looking the lines up in the ledger: no answer within {} s", limit.as_secs_f64())))?
-    .map_err(|e| Error::database("looking the lines up in the ledger", e))?;
+    let looking = async {
+        let statement = client.prepare_cached(KNOWN).await?;
+        client.query(&statement, &[&from, &to, &early]).await
+    };
+    let rows = tokio::time::timeout(limit, looking)
+        .await
+        .map_err(|_| {
+            Error::new(ErrorKind::Timeout, format!("looking the lines up in the ledger: no answer within {} s", limit.as_secs_f64()))
+        })?
+        .map_err(|e| Error::database("looking the lines up in the ledger", e))?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -51,7 +51,7 @@ pub(super) struct Rejects {
 const TOLD: u64 = 10;
 
 impl Rejects {
-    pub(super) fn new(input: &Path, named: Option<&Path>) -> Result<Self> {
+    pub(super) fn new(input: &Path, named: Option<&Path>, endless: bool) -> Result<Self> {
         let stdin = input == Path::new("-");
         let path = match named {
             Some(path) => path.to_owned(),
@@ -71,7 +71,7 @@ impl Rejects {
             let reject = reject?;
             earlier.insert(mark(reject.line, &reject.text));
         }
-        Ok(Self { path, keep_strangers: stdin, earlier, kept: HashSet::new(), draft: None, loose: Vec::new(), count: 0 })
+        Ok(Self { path, keep_strangers: stdin || endless, earlier, kept: HashSet::new(), draft: None, loose: Vec::new(), count: 0 })
     }
 
     /// Notes a line that was refused.

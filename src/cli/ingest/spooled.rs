@@ -45,7 +45,7 @@ impl Job<'_> {
         let reading = async {
             let read = self.read::<R>(source, &log, stop).await?;
             tell.send_replace(Some(read.stopped));
-            Ok(read)
+            Ok::<_, Error>(read)
         };
         let (mut reading, mut draining) = (std::pin::pin!(reading), std::pin::pin!(self.drain::<R>(config, &log, ended.clone())));
         let mut read = None;
@@ -73,7 +73,7 @@ impl Job<'_> {
 
     /// Reads all there is into the spool.
     async fn read<R: Record>(&self, source: Source, log: &SpoolLog, stop: &Stop) -> Result<Summary> {
-        let mut rejects = Rejects::new(&self.args.file, self.args.rejects.as_deref())?;
+        let mut rejects = Rejects::new(&self.args.file, self.args.rejects.as_deref(), self.endless)?;
         let parsing = Parsing {
             refused_before: rejects.earlier(),
             max_age: self.endless.then_some(self.args.max_age),
