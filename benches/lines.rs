@@ -60,25 +60,33 @@ fn order_event(n: u64) -> String {
 fn measure<R: Record>(line: impl Fn(u64) -> String) {
     let text: String = (0..LINES).map(|n| line(n) + "\n").collect();
     println!("{}, {LINES} lines of {} bytes", R::TABLE, text.len() as u64 / LINES);
-    let (mut bare, mut wall, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bare, mut wall, mut cpu, mut digested) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let began = Instant::now();
         let rows = text.lines().map(|line| serde_json::from_str::<R>(line).map(std::hint::black_box).is_ok()).filter(|ok| *ok).count();
         bare.push(began.elapsed().as_secs_f64());
         assert_eq!(rows as u64, LINES);
-        let input = Cursor::new(text.clone());
-        let (began, spent) = (Instant::now(), cpu_seconds());
-        let (lines, rows, _) = parse_and_encode::<R>(input);
-        wall.push(began.elapsed().as_secs_f64());
-        cpu.push(cpu_seconds() - spent);
-        assert_eq!((lines, rows), (LINES, LINES));
+        for digests in [false, true] {
+            let input = Cursor::new(text.clone());
+            let (began, spent) = (Instant::now(), cpu_seconds());
+            let (lines, rows, _) = parse_and_encode::<R>(input, digests);
+            assert_eq!((lines, rows), (LINES, LINES));
+            let spent = cpu_seconds() - spent;
+            if digests {
+                digested.push(spent);
+            } else {
+                wall.push(began.elapsed().as_secs_f64());
+                cpu.push(spent);
+            }
+        }
     }
     let rate = |what: &str, seconds: f64| println!("  {what:<44} {seconds:>6.2} s  {:>9.0} lines/s", LINES as f64 / seconds);
-    let (bare, wall, cpu) = (median(bare), median(wall), median(cpu));
+    let (bare, wall, cpu, digested) = (median(bare), median(wall), median(cpu), median(digested));
     rate("serde_json alone, one core", bare);
     rate("read, parsed and encoded, by the clock", wall);
     if cpu > 0.0 {
         rate("read, parsed and encoded, by CPU time", cpu);
+        rate("the same with the ledger's digests", digested);
         println!("  CPU time against serde_json alone: {:.2} times; lines/s a core: aim 500,000", cpu / bare);
     }
 }

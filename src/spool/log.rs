@@ -75,6 +75,8 @@ pub(crate) struct Waiting {
     pub(crate) bytes: u64,
     /// When the oldest was handed over: microseconds since 1970.
     pub(crate) oldest_at: Option<i64>,
+    /// The kind of the oldest frame.
+    pub(crate) kind: Option<u8>,
 }
 
 pub(super) struct Log {
@@ -191,7 +193,7 @@ impl Log {
             return Err(failed(&format!("writing segment {} of {}", self.end.segment, self.table), &self.folder, &error));
         }
         if self.waiting.bytes == 0 {
-            self.waiting.oldest_at = Some(first.head.written_at);
+            (self.waiting.oldest_at, self.waiting.kind) = (Some(first.head.written_at), Some(first.head.kind));
         }
         self.end.offset += buffer.len() as u64;
         if let Some(last) = self.segments.back_mut() {
@@ -314,7 +316,8 @@ impl Log {
         if self.drained == before {
             return;
         }
-        self.waiting.oldest_at = self.head_at(self.drained).map(|head| head.written_at);
+        let next = self.head_at(self.drained);
+        (self.waiting.oldest_at, self.waiting.kind) = (next.map(|head| head.written_at), next.map(|head| head.kind));
         let more = self.drained < self.sealed;
         if !more || self.moved_at.is_none_or(|at| at.elapsed() >= self.cursor_lag) {
             self.settle();

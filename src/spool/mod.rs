@@ -18,6 +18,7 @@ mod queue;
 mod reader;
 mod reading;
 mod scan;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ pub(crate) use reader::SpoolReader;
 pub(crate) use reading::SpooledBatch;
 #[cfg(feature = "cli")]
 pub(crate) use reading::SpooledFrame;
+pub use survey::{SpoolSurvey, SpoolTable, survey};
 
 use std::collections::BTreeMap;
 use std::io;

@@ -7,7 +7,7 @@ use super::cursor::{Cursor, Reading};
 use super::failed;
 use super::files::{Files, read_all};
 use super::finding::SpoolFinding;
-use super::format::{Position, SEGMENT_HEADER, SegmentHeader};
+use super::format::{KIND_VOID, Position, SEGMENT_HEADER, SegmentHeader};
 use super::log::{Segment, Waiting, segment_name};
 use super::mend::mend;
 use super::scan::scan;
@@ -79,6 +79,9 @@ impl Opened {
                 waiting.rows += u64::from(info.head.rows);
                 waiting.bytes += info.span();
                 waiting.oldest_at = waiting.oldest_at.or(Some(info.head.written_at));
+                if info.head.kind != KIND_VOID {
+                    waiting.kind = waiting.kind.or(Some(info.head.kind));
+                }
             }
             segments.push_back(Segment { number, end: mended.scan.end });
         }

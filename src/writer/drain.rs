@@ -88,13 +88,13 @@ async fn store<R: Record>(shared: Arc<Shared>, log: SpoolLog, spooled: SpooledBa
 
 /// Lines that are no records.
 #[derive(Default)]
-pub(crate) struct BadLines {
-    pub(crate) lines: Vec<u8>,
-    pub(crate) reason: String,
+struct BadLines {
+    lines: Vec<u8>,
+    reason: String,
 }
 
 impl BadLines {
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 }
@@ -103,7 +103,7 @@ impl BadLines {
 ///
 /// # Errors
 /// `Refused` when it holds something else, or was written by a newer program.
-pub(crate) fn parse<R: Record>(batch: &SpooledBatch) -> Result<(Vec<R>, BadLines)> {
+fn parse<R: Record>(batch: &SpooledBatch) -> Result<(Vec<R>, BadLines)> {
     let (mut rows, mut bad) = (Vec::new(), BadLines::default());
     for frame in &batch.frames {
         if frame.head.kind != KIND_RECORDS {

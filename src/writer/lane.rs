@@ -53,7 +53,7 @@ async fn store<R: Record>(shared: Arc<Shared>, queue: Arc<Queue<R>>, batch: Gath
     let outcome = shared.store(&mut batch).await;
     shared.counters.left(count, bytes);
     answer::<R>(answers, outcome);
-    queue.stored(number, bytes);
+    queue.stored(number, count, bytes);
 }
 
 fn answer<R: Record>(answers: Vec<Answer>, mut outcome: Outcome) {

@@ -9,6 +9,8 @@
 
 mod batch;
 mod config;
+mod copy_body;
+mod count;
 mod digest;
 mod drain;
 mod durability;
@@ -16,9 +18,12 @@ mod encode;
 #[cfg(feature = "cli")]
 mod guard;
 mod lane;
+mod ledger;
+mod modules;
 mod open;
 mod part;
 mod queue;
+mod rows;
 mod send;
 mod shared;
 mod spooled;
@@ -29,10 +34,9 @@ pub use config::{
     DEFAULT_CONNECTIONS, DEFAULT_DEADLINE, DEFAULT_MAX_AGE, DEFAULT_MAX_BATCH_BYTES, DEFAULT_MAX_BATCH_ROWS, DEFAULT_QUEUE_BYTES,
     WriterConfig,
 };
-#[cfg(feature = "cli")]
-pub(crate) use encode::encoded_bytes;
+#[doc(hidden)]
+pub use copy_body::encode_rows;
 pub(crate) use digest::{COPY_FORM, RowDigest, rows_digest};
-pub(crate) use drain::parse;
 pub use durability::Durability;
 #[cfg(feature = "cli")]
 pub(crate) use guard::{Guard, is_overtaken};
@@ -55,7 +59,7 @@ use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::{Record, WithRecord, with_record_of};
-use crate::spool::{Claim, Spool, SpoolLog};
+use crate::spool::{Claim, KIND_RECORDS, Spool, SpoolLog};
 use queue::{AnyQueue, Queue};
 use shared::Shared;
 use spooled::SpoolLane;
@@ -135,13 +139,14 @@ impl Drop for Lane {
 
 impl Writer {
     pub(crate) fn new(pool: Pool, capabilities: Capabilities, database: Config, config: WriterConfig) -> Self {
-        let sender = Sender::new(pool, capabilities, database, config.deadline);
+        let config = config.clamped();
+        let sender = Sender::new(pool, capabilities, database, config.deadline).with(&config);
         // Who comes second to a spool is told by its first write.
         Self::with_sender(Some(sender), config)
     }
 
     fn with_sender(sender: Option<Sender>, config: WriterConfig) -> Self {
-        let shared = Arc::new(Shared::new(config.clamped(), sender));
+        let shared = Arc::new(Shared::new(config, sender));
         let claim = if let Durability::Spool(spool) = &shared.config.durability { spool.claim() } else { None };
         let writer = Self { inner: Arc::new(Inner { shared, lanes: RwLock::default(), claim: Mutex::new(claim) }) };
         writer.drain_leftovers();
@@ -212,7 +217,7 @@ impl Writer {
             return Ok(queue);
         }
         let shared = &self.inner.shared;
-        let queue = Arc::new(Queue::<R>::new(&shared.config));
+        let queue = Arc::new(Queue::<R>::new(&shared.config, R::TABLE));
         tokio::spawn(lane::run(shared.clone(), queue.clone()));
         lanes.lanes.push(Lane { record: TypeId::of::<R>(), typed: queue.clone(), queue: queue.clone() });
         Ok(queue)
@@ -278,6 +283,10 @@ impl Writer {
         }
         for table in spool.tables() {
             let Some(log) = spool.existing_log(&table).filter(|log| log.waiting().bytes > 0) else { continue };
+            if log.waiting().kind.is_some_and(|kind| kind != KIND_RECORDS) {
+                tracing::error!(table, "the spool holds lines of hitherto ingest, which drains them when it is started on this spool");
+                continue;
+            }
             if with_record_of(&table, Start(self, spool, log)).is_none() {
                 tracing::error!(table, "the spool holds records of a table that this program does not know; they stay there");
             }

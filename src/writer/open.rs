@@ -23,7 +23,7 @@ impl Writer {
     /// # Errors
     /// `Conflict` when the spool is used by another writer of this process.
     pub fn open(database: Config, config: WriterConfig) -> Result<Self> {
-        let writer = Self::with_sender(None, config);
+        let writer = Self::with_sender(None, config.clamped());
         writer.require_claim()?;
         tokio::spawn(connect(Arc::downgrade(&writer.inner.shared), database));
         Ok(writer)
@@ -38,7 +38,7 @@ async fn connect(shared: Weak<Shared>, database: Config) {
         let result = Store::connect(database.clone()).await;
         let Some(shared) = shared.upgrade() else { return };
         match result {
-            Ok(store) => return shared.connected(store.sender(shared.config.deadline)),
+            Ok(store) => return shared.connected(store.sender(shared.config.deadline).with(&shared.config)),
             Err(error) if error.is_retryable() => {
                 let pause = pauses.next().unwrap_or_default();
                 tracing::warn!(%error, ?pause, "the database can't be reached; the writer tries again");

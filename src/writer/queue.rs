@@ -9,6 +9,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::config::WriterConfig;
+use super::count::QueueGauges;
 use super::durability::Durability;
 use super::shared::Counters;
 use crate::error::{Error, Result};
@@ -48,6 +49,7 @@ pub(super) struct Queue<R> {
     /// How long a batch gathers records before it is due.
     max_age: Duration,
     answered: bool,
+    gauges: QueueGauges,
 }
 
 struct State<R> {
@@ -77,7 +79,7 @@ pub(super) enum Next<R> {
 }
 
 impl<R> Queue<R> {
-    pub(super) fn new(config: &WriterConfig) -> Self {
+    pub(super) fn new(config: &WriterConfig, table: &'static str) -> Self {
         let answered = matches!(config.durability, Durability::Commit);
         Self {
             state: Mutex::new(State {
@@ -96,6 +98,7 @@ impl<R> Queue<R> {
             // Whoever waits for a COMMIT does not wait for others first.
             max_age: if answered { Duration::ZERO } else { config.max_age },
             answered,
+            gauges: QueueGauges::new(table),
         }
     }
 
@@ -126,6 +129,7 @@ impl<R> Queue<R> {
             batch.rows.push(record);
             batch.bytes += u64::from(size);
             counters.entered(u64::from(size));
+            self.gauges.entered(u64::from(size));
             let full = batch.rows.len() >= self.max_rows || batch.bytes >= self.max_bytes;
             if full {
                 state.seal();
@@ -165,7 +169,8 @@ impl<R> Queue<R> {
     }
 
     /// A batch is stored: its room is free, and those who waited for it know.
-    pub(super) fn stored(&self, number: u64, bytes: u64) {
+    pub(super) fn stored(&self, number: u64, rows: u64, bytes: u64) {
+        self.gauges.left(rows, bytes);
         let answers: Vec<_> = {
             let mut state = self.lock();
             state.outstanding.remove(&number);

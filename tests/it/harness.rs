@@ -73,10 +73,14 @@ pub(crate) async fn native_timescaledb() -> Option<Db> {
 pub(crate) async fn all() -> Vec<Db> {
     let mut all = vec![embedded().await, native().await];
     all.extend(native_timescaledb().await);
-    if let Some(config) = named_server().await {
-        all.push(Db { name: "HITHERTO_TEST_DATABASE_URL", store: migrated(&config, None).await, config, _engine: None });
-    }
+    all.extend(named().await);
     all
+}
+
+/// A fresh, migrated database on the server that `HITHERTO_TEST_DATABASE_URL` names, where it does.
+pub(crate) async fn named() -> Option<Db> {
+    let config = named_server().await?;
+    Some(Db { name: "HITHERTO_TEST_DATABASE_URL", store: migrated(&config, None).await, config, _engine: None })
 }
 
 pub(crate) async fn migrated(config: &Config, engine: Option<Engine>) -> Store {
@@ -107,6 +111,9 @@ async fn create_database(config: &Config) -> Config {
     client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
     config.clone().with_database(&name)
 }
+
+/// More of the private server's options, to be set before it is first asked for.
+pub(crate) static SERVER_OPTIONS: OnceLock<&str> = OnceLock::new();
 
 /// One private PostgreSQL server a test process, on a free port, in a temporary folder.
 pub(crate) fn server() -> &'static Server {
@@ -141,8 +148,9 @@ impl Server {
             ""
         };
         let options = format!(
-            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off -c max_connections=100 -c max_worker_processes=32 {preload}",
-            server.folder.display()
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off -c max_connections=100 -c max_worker_processes=32 {preload} {more}",
+            server.folder.display(),
+            more = SERVER_OPTIONS.get().copied().unwrap_or_default()
         );
         run(server
             .command("pg_ctl")

@@ -28,7 +28,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::records::{
     HealthCheck, Module, ModuleExecution, OrderEvent, PortfolioSnapshot, Proposal, Record, RegimeState, RiskEvaluation, Signal, TABLES,
 };
-use crate::writer::encoded_bytes;
+use crate::spool::Spool;
+use crate::store::Store;
+use crate::writer::{Patience, encode_rows};
 use parse::{Parsed, Parsing};
 use progress::{Progress, Watch};
 use source::Source;
@@ -106,6 +108,25 @@ struct Summary {
     rejects: Option<PathBuf>,
 }
 
+/// Calls a function with the record of the table, which is one of `TABLES`.
+macro_rules! by_table {
+    ($table:expr, $function:ident($($argument:expr),*)) => {
+        async {
+            match $table {
+                "module" => $function::<Module>($($argument),*).await,
+                "module_execution" => $function::<ModuleExecution>($($argument),*).await,
+                "health_check" => $function::<HealthCheck>($($argument),*).await,
+                "signal" => $function::<Signal>($($argument),*).await,
+                "proposal" => $function::<Proposal>($($argument),*).await,
+                "risk_evaluation" => $function::<RiskEvaluation>($($argument),*).await,
+                "order_event" => $function::<OrderEvent>($($argument),*).await,
+                "portfolio_snapshot" => $function::<PortfolioSnapshot>($($argument),*).await,
+                _ => $function::<RegimeState>($($argument),*).await,
+            }
+        }
+    };
+}
+
 pub(super) async fn run(args: Args, database: &Database, output: Output) -> Result<Ending> {
     let table = args.record.replace('-', "_");
     if table == "execution_report" {
@@ -116,19 +137,7 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
         return Err(Error::new(ErrorKind::Config, format!("there is no record '{}'; there are {}", args.record, known.join(", "))));
     }
     let stop = Stop::listen();
-    let work = async {
-        match table.as_str() {
-            "module" => run_as::<Module>(&args, database, output, &stop).await,
-            "module_execution" => run_as::<ModuleExecution>(&args, database, output, &stop).await,
-            "health_check" => run_as::<HealthCheck>(&args, database, output, &stop).await,
-            "signal" => run_as::<Signal>(&args, database, output, &stop).await,
-            "proposal" => run_as::<Proposal>(&args, database, output, &stop).await,
-            "risk_evaluation" => run_as::<RiskEvaluation>(&args, database, output, &stop).await,
-            "order_event" => run_as::<OrderEvent>(&args, database, output, &stop).await,
-            "portfolio_snapshot" => run_as::<PortfolioSnapshot>(&args, database, output, &stop).await,
-            _ => run_as::<RegimeState>(&args, database, output, &stop).await,
-        }
-    };
+    let work = by_table!(table.as_str(), run_as(&args, database, output, &stop));
     tokio::select! {
         ended = work => ended,
         () = stop.asked(2) => Err(Error::new(ErrorKind::Closed, "interrupted; what was under way was rolled back, and sending it again is safe")),
@@ -219,10 +228,39 @@ fn text(s: &Summary) -> String {
     text
 }
 
-/// Does to lines what the command does before it sends them, and encodes the rows; gives lines, rows and bytes. For
-/// measuring, without a database.
+/// What was done with lines that waited in a spool.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    pub(super) stored: u64,
+    pub(super) duplicates: u64,
+    pub(super) quarantined: u64,
+    /// Records that still wait: of a stream of which the ledger has more than waits.
+    pub(super) left: u64,
+}
+
+/// Puts the lines that wait for a table into the database.
+pub(super) async fn replay(spool: &Spool, table: &str, store: Store) -> Result<Replayed> {
+    by_table!(table, replay_as(spool, store)).await
+}
+
+async fn replay_as<R: Record>(spool: &Spool, store: Store) -> Result<Replayed> {
+    let log = spool.log(R::TABLE).await?;
+    let (progress, patience) = (Arc::<Progress>::default(), Patience::Tries(store.config().max_attempts));
+    // Nothing is read: as at the end of a run that was stopped.
+    let (_tell, ended) = tokio::sync::watch::channel(Some(true));
+    drain::Drain::<R>::new(store, patience, progress.clone()).run(&log, ended).await?;
+    Ok(Replayed {
+        stored: progress.stored.load(Relaxed),
+        duplicates: progress.duplicates.load(Relaxed),
+        quarantined: progress.quarantined.load(Relaxed),
+        left: log.waiting().rows,
+    })
+}
+
+/// Does to lines what the command does before it sends them, and encodes the rows, with the ledger's digests if they
+/// are asked for; gives lines, rows and bytes. For measuring, without a database.
 #[doc(hidden)]
-pub fn parse_and_encode<R: Record>(lines: impl std::io::Read + Send + 'static) -> (u64, u64, u64) {
+pub fn parse_and_encode<R: Record>(lines: impl std::io::Read + Send + 'static, digests: bool) -> (u64, u64, u64) {
     let progress = Arc::new(Progress::default());
     let parsing = Parsing { refused_before: Default::default(), max_age: None, spool: false, stop: Arc::default(), progress: progress.clone() };
     let mut parsed = parsing.start::<R>(Source::made_of(lines).start(Arc::default()));
@@ -230,7 +268,8 @@ pub fn parse_and_encode<R: Record>(lines: impl std::io::Read + Send + 'static) -
     while let Some(parsed) = parsed.blocking_recv() {
         if let Parsed::Piece(piece) = parsed {
             rows += piece.rows.len() as u64;
-            bytes += encoded_bytes(&piece.rows);
+            let module_ids = vec![1; piece.rows.len()];
+            bytes += encode_rows(&piece.rows, &module_ids, digests) as u64;
         }
     }
     (progress.lines.load(Relaxed), rows, bytes)
