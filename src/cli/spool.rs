@@ -6,7 +6,7 @@ use chrono::Utc;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::Ending;
+use super::{Ending, ingest};
 use super::connect::Database;
 use super::output::{Output, table};
 use crate::error::{Error, ErrorKind, Result};
@@ -145,8 +145,6 @@ struct Replayed {
     batches: u64,
     /// Records that still wait.
     left: u64,
-    /// Tables whose records are left to the program that wrote them.
-    foreign: Vec<String>,
     findings: Vec<SpoolFinding>,
 }
 
@@ -162,15 +160,22 @@ async fn replay(args: Replay, database: &Database, output: Output) -> Result<End
     // All that can be sent is, whatever comes up for a table.
     writer.flush().await?;
     let stats = writer.close().await?;
-    let replayed = Replayed {
+    let mut replayed = Replayed {
         stored: stats.stored,
         duplicates: stats.duplicates,
         quarantined: stats.quarantined,
         batches: stats.batches,
         left: stats.spooled,
-        foreign: before.tables.iter().filter(|t| t.foreign).map(|t| t.table.clone()).collect(),
         findings: spool.findings().to_vec(),
     };
+    for lines in before.tables.iter().filter(|t| t.foreign) {
+        let of_lines = ingest::replay(&spool, &lines.table, store.clone()).await?;
+        replayed.stored += of_lines.stored;
+        replayed.duplicates += of_lines.duplicates;
+        replayed.quarantined += of_lines.quarantined;
+        replayed.batches += lines.batches;
+        replayed.left += of_lines.left;
+    }
     output.print(&replayed, text)?;
     let finding = replayed.quarantined + replayed.left > 0 || !replayed.findings.iter().all(SpoolFinding::is_harmless);
     Ok(if finding { Ending::Finding } else { Ending::Done })
@@ -184,9 +189,6 @@ fn text(replayed: &Replayed) -> String {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
         }
-    }
-    if !replayed.foreign.is_empty() {
-        text.push_str(&format!("\n{}: lines of hitherto ingest, which drains them when it is started on this spool", replayed.foreign.join(", ")));
     }
     for finding in &replayed.findings {
         text.push_str(&format!("\n{finding}"));
