@@ -151,17 +151,18 @@ struct Replayed {
 }
 
 async fn replay(args: Replay, database: &Database, output: Output) -> Result<Ending> {
-    let folder = args.folder.dir;
-    let before = look(folder.clone()).await?;
+    let (folder, place) = (args.folder.dir.clone(), args.folder.dir);
+    let before = look(place.clone()).await?;
     let opening = tokio::task::spawn_blocking(move || Spool::open(SpoolConfig::new(folder))).await;
     let spool = opening.map_err(|_| Error::new(ErrorKind::Closed, "the program ended while opening the spool"))??;
     let store = database.store().await?;
     let mut config = WriterConfig::new(args.producer);
     config.durability = Durability::Spool(spool.clone());
     let writer = store.writer(config);
-    // All that can be sent is, whatever comes up for a table.
     writer.flush().await?;
     let stats = writer.close().await?;
+    let mut findings = spool.findings().to_vec();
+    findings.extend(look(place).await?.findings.into_iter().filter(|finding| matches!(finding, SpoolFinding::Aside { .. })));
     let replayed = Replayed {
         stored: stats.stored,
         duplicates: stats.duplicates,
@@ -169,7 +170,7 @@ async fn replay(args: Replay, database: &Database, output: Output) -> Result<End
         batches: stats.batches,
         left: stats.spooled,
         foreign: before.tables.iter().filter(|t| t.foreign).map(|t| t.table.clone()).collect(),
-        findings: spool.findings().to_vec(),
+        findings,
     };
     output.print(&replayed, text)?;
     let finding = replayed.quarantined + replayed.left > 0 || !replayed.findings.iter().all(SpoolFinding::is_harmless);
@@ -178,15 +179,20 @@ async fn replay(args: Replay, database: &Database, output: Output) -> Result<End
 
 fn text(replayed: &Replayed) -> String {
     let mut text = format!("{} rows stored in {} batches", replayed.stored, replayed.batches);
-    for (count, what) in
-        [(replayed.duplicates, "known by their id"), (replayed.quarantined, "quarantined (see hitherto.quarantine)"), (replayed.left, "left")]
-    {
+    for (count, what) in [
+        (replayed.duplicates, "known by their id"),
+        (replayed.quarantined, "quarantined (see hitherto.quarantine)"),
+        (replayed.left, "left"),
+    ] {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
         }
     }
     if !replayed.foreign.is_empty() {
-        text.push_str(&format!("\n{}: lines of hitherto ingest, which drains them when it is started on this spool", replayed.foreign.join(", ")));
+        text.push_str(&format!(
+            "\n{}: lines of hitherto ingest, which drains them when it is started on this spool",
+            replayed.foreign.join(", ")
+        ));
     }
     for finding in &replayed.findings {
         text.push_str(&format!("\n{finding}"));
