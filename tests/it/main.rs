@@ -9,7 +9,6 @@ mod audit;
 mod command;
 mod conflict;
 mod database_manager;
-mod direct_compress;
 mod durability;
 mod embedded;
 mod export;
