@@ -14,6 +14,7 @@ mod embedded;
 mod export;
 mod ingest;
 mod legacy;
+mod metrics;
 mod migrate;
 mod order;
 mod regime;
