@@ -149,24 +149,25 @@ struct Replayed {
 }
 
 async fn replay(args: Replay, database: &Database, output: Output) -> Result<Ending> {
-    let folder = args.folder.dir;
-    let before = look(folder.clone()).await?;
+    let (folder, place) = (args.folder.dir.clone(), args.folder.dir);
+    let before = look(place.clone()).await?;
     let opening = tokio::task::spawn_blocking(move || Spool::open(SpoolConfig::new(folder))).await;
     let spool = opening.map_err(|_| Error::new(ErrorKind::Closed, "the program ended while opening the spool"))??;
     let store = database.store().await?;
     let mut config = WriterConfig::new(args.producer);
     config.durability = Durability::Spool(spool.clone());
     let writer = store.writer(config);
-    // All that can be sent is, whatever comes up for a table.
     writer.flush().await?;
     let stats = writer.close().await?;
+    let mut findings = spool.findings().to_vec();
+    findings.extend(look(place).await?.findings.into_iter().filter(|finding| matches!(finding, SpoolFinding::Aside { .. })));
     let mut replayed = Replayed {
         stored: stats.stored,
         duplicates: stats.duplicates,
         quarantined: stats.quarantined,
         batches: stats.batches,
         left: stats.spooled,
-        findings: spool.findings().to_vec(),
+        findings,
     };
     for lines in before.tables.iter().filter(|t| t.foreign) {
         let of_lines = ingest::replay(&spool, &lines.table, store.clone()).await?;
@@ -183,9 +184,11 @@ async fn replay(args: Replay, database: &Database, output: Output) -> Result<End
 
 fn text(replayed: &Replayed) -> String {
     let mut text = format!("{} rows stored in {} batches", replayed.stored, replayed.batches);
-    for (count, what) in
-        [(replayed.duplicates, "known by their id"), (replayed.quarantined, "quarantined (see hitherto.quarantine)"), (replayed.left, "left")]
-    {
+    for (count, what) in [
+        (replayed.duplicates, "known by their id"),
+        (replayed.quarantined, "quarantined (see hitherto.quarantine)"),
+        (replayed.left, "left"),
+    ] {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
         }
