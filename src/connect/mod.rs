@@ -104,7 +104,7 @@ fn told(config: &Config, host: &Host, error: Error, hosts: usize) -> Error {
 fn summary(config: &Config, mut failures: Vec<(String, Error)>) -> Error {
     let several = config.server().hosts.len() > 1;
     failures.dedup_by(|a, b| a.0 == b.0 && a.1.to_string() == b.1.to_string());
-    if let (false, Some((_, last))) = (several, failures.pop()) {
+    if !several && let Some((_, last)) = failures.pop() {
         return last.under(&format!("connecting to {config}: "));
     }
     let words: Vec<String> = failures.iter().map(|(host, error)| format!("{host}: {error}")).collect();
@@ -215,27 +215,26 @@ async fn login(config: &Config, host: &Host, socket: Socket, target: Target) -> 
     Ok(session)
 }
 
-/// What a server said after the login, or the way to it.
+/// What a server said to the login, or what came in between.
 fn login_failure(e: tokio_postgres::Error, has_password: bool) -> Failure {
-    let words = e.to_string();
+    const ADVICE: &str = "put it into the URL, PGPASSWORD, a password file or ~/.pgpass";
     #[cfg(feature = "tls")]
     if let Some(error) = tls::refused_by_server(&e) {
         return error.into();
     }
-    if words.contains("password missing") {
-        let advice = "the server asks for a password and there is none; put it into the URL, PGPASSWORD, a password file or ~/.pgpass";
-        return Error::new(ErrorKind::Refused, advice).into();
-    }
-    let state = e.code().map(|code| code.code().to_owned());
-    let refused = state.is_none() && words.starts_with("authentication error");
+    let refused = e.code().is_none() && e.to_string().starts_with("authentication error");
     let error = Error::database("", e);
-    let go_on = state.as_deref().map_or(!refused, |state| state == "57P03");
-    let error = match state.as_deref() {
-        _ if refused => Error::new(ErrorKind::Refused, error.to_string()).caused_by(error),
-        Some("28P01") if !has_password => error.with("no password was given: put it into the URL, PGPASSWORD, a password file or ~/.pgpass"),
-        _ => error,
-    };
-    Failure { error, go_on, handshake: false }
+    match error.sqlstate() {
+        // It is starting or stopping.
+        Some("57P03") => elsewhere(error),
+        Some("28P01") if !has_password => error.with(&format!("no password was given: {ADVICE}")).into(),
+        Some(_) => error.into(),
+        None if error.to_string().contains("password missing") => {
+            Error::new(ErrorKind::Refused, format!("the server asks for a password and there is none; {ADVICE}")).into()
+        }
+        None if refused => Error::new(ErrorKind::Refused, error.to_string()).caused_by(error).into(),
+        None => elsewhere(error),
+    }
 }
 
 /// What a server says of itself.

@@ -158,8 +158,13 @@ fn compare(applied: &BTreeMap<i32, (String, String)>, wanted: &[File]) -> Schema
 /// Version to (name, checksum).
 async fn applied(client: &impl GenericClient) -> Result<BTreeMap<i32, (String, String)>> {
     let doing = "reading hitherto.schema_migration";
+    // Read from the tables: what a session remembers of names may be older than what others committed.
     let there = client
-        .query_one("SELECT to_regclass('hitherto.schema_migration') IS NOT NULL", &[])
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                            WHERE n.nspname = 'hitherto' AND c.relname = 'schema_migration')",
+            &[],
+        )
         .await
         .map_err(|e| Error::database(doing, e))?;
     if !there.get::<_, bool>(0) {
