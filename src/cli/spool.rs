@@ -6,9 +6,9 @@ use chrono::Utc;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{Ending, ingest};
 use super::connect::Database;
 use super::output::{Output, table};
+use super::{Ending, ingest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spool::{Spool, SpoolConfig, SpoolFinding, SpoolSurvey, survey};
 use crate::writer::{Durability, WriterConfig};

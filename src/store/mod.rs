@@ -3,6 +3,7 @@
 mod aggregate;
 mod audit;
 mod database_manager;
+mod grant;
 mod health_check;
 mod ledger;
 mod legacy;
@@ -12,6 +13,7 @@ mod order;
 mod portfolio;
 mod preview;
 mod proposal;
+mod quarantine;
 mod regime;
 mod retention;
 mod upkeep;
@@ -20,6 +22,7 @@ mod upkeep_policy;
 pub use aggregate::{Freshness, Refreshed};
 pub use audit::{Anchor, Audit, Finding, Sealed};
 pub use database_manager::{DatabaseManager, ModuleReport};
+pub use grant::Granted;
 pub use ledger::LedgerTotal;
 pub use legacy::ImportedTable;
 pub use loose_end::LooseEnd;
@@ -28,6 +31,7 @@ pub use order::{ExecutionReport, OrderEventRow};
 pub use portfolio::PortfolioRow;
 pub use preview::Due;
 pub use proposal::TrailStep;
+pub use quarantine::{QuarantineFilter, Quarantined, Resolution, ResolveOutcome, Resolved};
 pub use regime::{RegimeEvent, RegimeRule};
 pub use retention::Trimmed;
 pub use upkeep_policy::{MIN_RETENTION_DAYS, UpkeepChange, UpkeepPolicy};
@@ -141,7 +145,12 @@ impl Store {
 
     /// [`Store::batch_store`] with more patience, or less.
     #[cfg(feature = "cli")]
-    pub(crate) async fn batch_send<R: Record>(&self, batch: &Batch<R>, patience: Patience, on_retry: impl FnMut(&Error) + Send) -> Result<Stored> {
+    pub(crate) async fn batch_send<R: Record>(
+        &self,
+        batch: &Batch<R>,
+        patience: Patience,
+        on_retry: impl FnMut(&Error) + Send,
+    ) -> Result<Stored> {
         self.sender.send(batch, patience, on_retry).await.map(|outcome| outcome.stored)
     }
 

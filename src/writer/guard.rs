@@ -24,7 +24,7 @@ const LOCK: &str = "-- ingest_lock
     SELECT pg_advisory_xact_lock($1)";
 
 const LAST: &str = "-- ingest_last
-    SELECT batch_id FROM hitherto.ingest_batch WHERE batch_id BETWEEN $1 AND $2 ORDER BY batch_id DESC LIMIT 1";
+    SELECT batch_id FROM hitherto.batches_between($1, $2) AS b (batch_id) ORDER BY batch_id DESC LIMIT 1";
 
 impl Guard {
     /// Waits for whoever is at the same stretch and sees what they stored. Holds until the transaction ends.

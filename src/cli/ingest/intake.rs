@@ -17,8 +17,8 @@ use crate::store::Store;
 use crate::writer::{Batch, Guard, Patience, Stored, is_overtaken, takes_twice};
 
 const KNOWN: &str = "-- ingest_known
-    SELECT batch_id FROM hitherto.ingest_batch WHERE batch_id BETWEEN $1 AND $2
-    UNION ALL SELECT batch_id FROM hitherto.ingest_batch WHERE batch_id = ANY ($3)";
+    SELECT batch_id FROM hitherto.batches_between($1, $2) AS b (batch_id)
+    UNION ALL SELECT batch_id FROM hitherto.batches_known($3) AS k (batch_id)";
 
 /// What the ledger has of a cell.
 pub(super) struct Known {
@@ -113,7 +113,7 @@ impl<R: Record> Intake<R> {
             piece.skip(done);
             if !piece.rows.is_empty() {
                 let (id, guard) = (piece.key.id(piece.to(), piece.end()), Guard { range: piece.key.range(), last: found.last });
-                let batch = Batch::derived(id, self.producer.clone(), std::mem::take(&mut piece.rows), guard);
+                let batch = Batch::guarded(id, self.producer.clone(), std::mem::take(&mut piece.rows), guard);
                 match self.send(&batch).await {
                     Ok(Stored { rows, duplicates, quarantined, .. }) => {
                         self.progress.stored.fetch_add(rows, Relaxed);

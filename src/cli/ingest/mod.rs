@@ -262,7 +262,8 @@ async fn replay_as<R: Record>(spool: &Spool, store: Store) -> Result<Replayed> {
 #[doc(hidden)]
 pub fn parse_and_encode<R: Record>(lines: impl std::io::Read + Send + 'static, digests: bool) -> (u64, u64, u64) {
     let progress = Arc::new(Progress::default());
-    let parsing = Parsing { refused_before: Default::default(), max_age: None, spool: false, stop: Arc::default(), progress: progress.clone() };
+    let parsing =
+        Parsing { refused_before: Default::default(), max_age: None, spool: false, stop: Arc::default(), progress: progress.clone() };
     let mut parsed = parsing.start::<R>(Source::made_of(lines).start(Arc::default()));
     let (mut rows, mut bytes) = (0, 0);
     while let Some(parsed) = parsed.blocking_recv() {

@@ -36,7 +36,9 @@ pub(super) enum Parsed<R> {
     /// Half a line at the end that is no record. Its other half may come: it is no part of what was taken care of.
     Half(Refused),
     /// Nothing more comes: because the stream ended, or because the run was told to stop.
-    End { stopped: bool },
+    End {
+        stopped: bool,
+    },
     Failed(Error),
 }
 

@@ -68,7 +68,13 @@ impl Job<'_> {
             Some(read) => read,
             None => reading.await?,
         };
-        Ok(Summary { rejected: read.rejected, rejects: read.rejects, stopped: read.stopped, waiting: log.waiting().rows, ..self.summary::<R>() })
+        Ok(Summary {
+            rejected: read.rejected,
+            rejects: read.rejects,
+            stopped: read.stopped,
+            waiting: log.waiting().rows,
+            ..self.summary::<R>()
+        })
     }
 
     /// Reads all there is into the spool.
