@@ -121,7 +121,7 @@ impl Sender {
         let module_id = |row: &R| row.module().and_then(|name| ids.get(name)).copied().unwrap_or_default();
         if known && let Some(line) = self.find(lease, batch).await? {
             let digest = digest(line.digest_form, batch, module_id);
-            return line.check(batch.id, &digest);
+            return line.check(batch, &digest);
         }
         let tx = self.begin::<R>(lease).await?;
         let part = if halve {
@@ -142,8 +142,10 @@ impl Sender {
         // The fold needs to see what others committed while it waited, whatever the database's default.
         let builder = lease.client().build_transaction().isolation_level(IsolationLevel::ReadCommitted);
         let tx = builder.start().await.map_err(|e| Error::database(doing, e))?;
-        // The server gives up when this side does: an abandoned statement would keep its locks.
-        let timeout = format!("SET LOCAL statement_timeout = {}", self.deadline.as_millis().clamp(1, i32::MAX as u128));
+        // The server gives up when this side does: an abandoned statement, or a transaction whose client it
+        // can't see any more, would keep its locks, and the batch's next try waits for those.
+        let limit = self.deadline.as_millis().clamp(1, i32::MAX as u128);
+        let timeout = format!("SET LOCAL statement_timeout = {limit}; SET LOCAL idle_in_transaction_session_timeout = {limit}");
         tx.batch_execute(&timeout).await.map_err(|e| Error::database(doing, e))?;
         if R::TABLE == OrderEvent::TABLE {
             // Ids are claimed and orders folded for the batch as a whole, not by triggers row by row.
@@ -323,7 +325,7 @@ impl Sender {
                 .map_err(|e| Error::database(&doing(), e))?;
         }
         let quarantined = part.refused.len() as u64;
-        let duplicates = (batch.rows.len() as u64).saturating_sub(part.stored + quarantined);
+        let duplicates = duplicates(batch, part.stored, quarantined);
         let statement = tx.prepare_cached(sql::LEDGER_INSERT).await.map_err(|e| Error::database(&doing(), e))?;
         let rows = i64::try_from(part.stored).unwrap_or(i64::MAX);
         let (min_time, max_time) = (part.digests.min_time, part.digests.max_time);
@@ -345,16 +347,22 @@ struct LedgerLine {
 
 impl LedgerLine {
     /// The batch is stored, if it is this one.
-    fn check(self, id: Uuid, digest: &[u8]) -> Result<Stored> {
+    fn check<R>(self, batch: &Batch<R>, digest: &[u8]) -> Result<Stored> {
         if self.digest != digest {
             return Err(Error::new(
                 ErrorKind::Conflict,
-                format!("batch {id} stands in the ledger with other content; an id is given once"),
+                format!("batch {} stands in the ledger with other content; an id is given once", batch.id),
             ));
         }
         let count = |n: i64| u64::try_from(n).unwrap_or_default();
-        Ok(Stored { rows: count(self.rows), quarantined: count(self.quarantined), already: true, duplicates: 0 })
+        let (rows, quarantined) = (count(self.rows), count(self.quarantined));
+        Ok(Stored { rows, duplicates: duplicates(batch, rows, quarantined), quarantined, already: true })
     }
+}
+
+/// Rows that the table had already: those that were neither stored nor refused.
+fn duplicates<R>(batch: &Batch<R>, stored: u64, quarantined: u64) -> u64 {
+    (batch.rows.len() as u64).saturating_sub(stored + quarantined)
 }
 
 pub(super) fn batch_id<R: Record>(batch: &Batch<R>) -> Option<Uuid> {

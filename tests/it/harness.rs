@@ -100,7 +100,7 @@ async fn named_server() -> Option<Config> {
     Some(create_database(&Config::from_url(&url).unwrap()).await)
 }
 
-async fn create_database(config: &Config) -> Config {
+pub(crate) async fn create_database(config: &Config) -> Config {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let client = config.connect().await.expect("the test server answers");
@@ -111,57 +111,80 @@ async fn create_database(config: &Config) -> Config {
 /// One private PostgreSQL server a test process, on a free port, in a temporary folder.
 pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(Server::start)
+    SERVER.get_or_init(|| {
+        let server = Server::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(), "-c fsync=off");
+        server.make_data(&server.data(), &[]);
+        server.start().unwrap();
+        server
+    })
 }
 
+/// A server of the tests' own: a folder, a port and the settings that it is started with.
 pub(crate) struct Server {
     bin: PathBuf,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     pub(crate) port: u16,
+    settings: String,
 }
 
 impl Server {
-    fn start() -> Self {
+    /// A server that has no data yet. Its folder goes with this process.
+    pub(crate) fn new(port: u16, settings: &str) -> Self {
         let bin = server_programs().expect("PostgreSQL 15 or newer must be installed; run: make setup");
         let folder = tempfile::Builder::new().prefix("hitherto-pg-").tempdir().unwrap().keep();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         if is_root() {
-            run(Command::new("chown").arg("-R").arg("postgres").arg(&folder));
+            run(Command::new("chown").arg("-R").arg("postgres").arg(&folder)).unwrap();
         }
-        let server = Self { bin, folder, port };
-        let data = server.folder.join("data");
-        run(server
+        let server = Self { bin, folder, port, settings: settings.to_owned() };
+        server.stop_with_this_process();
+        server
+    }
+
+    /// Where its data is.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    pub(crate) fn make_data(&self, data: &Path, options: &[&str]) {
+        run(self
             .command("initdb")
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
-            .arg(&data));
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
+            .args(options)
+            .arg("-D")
+            .arg(data))
+        .unwrap();
+    }
+
+    /// Starts it on its data, or says what the server said.
+    pub(crate) fn start(&self) -> Result<(), String> {
         // No background workers: policies run when a test calls them, and not in between.
-        let preload = if timescaledb_is_offered(&server.bin) {
+        let preload = if timescaledb_is_offered(&self.bin) {
             "-c shared_preload_libraries=timescaledb -c timescaledb.telemetry_level=off -c timescaledb.max_background_workers=0"
         } else {
             ""
         };
         let options = format!(
-            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off -c max_connections=100 -c max_worker_processes=32 {preload}",
-            server.folder.display()
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c max_connections=100 -c max_worker_processes=32 {} {preload}",
+            self.port,
+            self.folder.display(),
+            self.settings
         );
-        run(server
+        run(self
             .command("pg_ctl")
             .args(["-w", "-s", "-l"])
-            .arg(server.folder.join("log"))
+            .arg(self.folder.join("log"))
             .arg("-o")
             .arg(options)
             .arg("-D")
-            .arg(&data)
-            .arg("start"));
-        server.stop_with_this_process(&data);
-        server
+            .arg(self.data())
+            .arg("start"))
     }
 
     pub(crate) fn config(&self) -> Config {
         Config::from_url(&format!("postgresql://postgres@127.0.0.1:{}/postgres", self.port)).unwrap()
     }
 
-    fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = self.command_of(&self.bin.join(program));
         command.current_dir(&self.folder);
         command
@@ -180,11 +203,11 @@ impl Server {
 
     /// Tests may be killed: a watcher, whose standard input ends when this process does, stops the
     /// server and removes its folder.
-    fn stop_with_this_process(&self, data: &Path) {
+    fn stop_with_this_process(&self) {
         let script = format!(
             "cat > /dev/null; {} -m immediate -s -D {} stop; rm -rf {}",
             self.bin.join("pg_ctl").display(),
-            data.display(),
+            self.data().display(),
             self.folder.display()
         );
         let mut watcher = self.command_of(Path::new("sh"));
@@ -193,12 +216,13 @@ impl Server {
     }
 }
 
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+/// Runs a command to its end, or says what it said.
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+    output.status.success().then_some(()).ok_or_else(|| format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0\n"))
 }
 

@@ -11,6 +11,7 @@ mod conflict;
 mod database_manager;
 mod embedded;
 mod export;
+mod fault;
 mod ingest;
 mod legacy;
 mod migrate;
