@@ -58,6 +58,7 @@ impl Error {
         let kind = match source.code().map(|c| c.code()) {
             None if source.is_closed() || source.as_db_error().is_none() => ErrorKind::Unreachable,
             Some("42501" | "28P01" | "28000" | "3D000") => ErrorKind::Refused,
+            Some(_) if lacks_schema(&source) => ErrorKind::Refused,
             Some("57014") => ErrorKind::Timeout,
             Some(c) if c.starts_with("08") || c.starts_with("57P") || c.starts_with("53") => ErrorKind::Unreachable,
             _ => ErrorKind::Database,
@@ -70,6 +71,9 @@ impl Error {
                 }
                 if let Some(hint) = db.hint() {
                     text.push_str(&format!("; hint: {hint}"));
+                }
+                if lacks_schema(&source) {
+                    text.push_str("; the database lacks this store's schema, or a part of it; run: hitherto migrate");
                 }
                 text
             }
@@ -102,6 +106,11 @@ impl Error {
     pub fn is_data(&self) -> bool {
         self.sqlstate().is_some_and(|c| matches!(&c[..2], "22" | "23" | "54") || c == "P0001")
     }
+}
+
+/// The schema, or a table of it, is not there.
+fn lacks_schema(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|db| matches!(db.code().code(), "42P01" | "3F000") && db.message().contains("\"hitherto"))
 }
 
 fn is_retryable_sqlstate(code: &str) -> bool {

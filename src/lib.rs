@@ -12,6 +12,7 @@ mod config;
 mod engine;
 mod error;
 mod lease;
+pub mod metrics;
 pub mod migrate;
 pub mod records;
 pub mod store;

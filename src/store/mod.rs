@@ -139,7 +139,7 @@ impl Store {
     /// # Errors
     /// What kept it from being stored, after [`Config::max_attempts`] tries where trying helps.
     pub async fn batch_store<R: Record>(&self, batch: &Batch<R>) -> Result<Stored> {
-        self.sender.send(batch, Patience::Tries(self.config.max_attempts), |_| ()).await
+        self.sender.send(batch, Patience::Tries(self.config.max_attempts), |_| ()).await.map(|outcome| outcome.stored)
     }
 
     /// Runs `f` in a transaction (READ COMMITTED) and commits it.

@@ -7,82 +7,50 @@
 //! are committed: [`Writer::flush`] says when they are.
 
 mod batch;
+mod config;
+mod copy_body;
+mod count;
 mod digest;
+mod durability;
 mod encode;
 mod lane;
+mod ledger;
+mod modules;
 mod part;
+mod queue;
+mod rows;
 mod send;
+mod shared;
 mod sql;
 
 pub use batch::{Batch, Stored};
+pub use config::{
+    DEFAULT_CONNECTIONS, DEFAULT_DEADLINE, DEFAULT_MAX_AGE, DEFAULT_MAX_BATCH_BYTES, DEFAULT_MAX_BATCH_ROWS, DEFAULT_QUEUE_BYTES,
+    WriterConfig,
+};
+#[doc(hidden)]
+pub use copy_body::encode_rows;
 pub(crate) use digest::{COPY_FORM, RowDigest, rows_digest};
+pub use durability::Durability;
 pub(crate) use send::{Patience, Sender};
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use chrono::Utc;
 use deadpool_postgres::Pool;
+use futures_util::future::{TryFutureExt, try_join_all};
 use serde::Serialize;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::SemaphorePermit;
 
 use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
-use crate::records::{Limits, Record};
-use lane::{Counters, Message, Shared, Stuck};
-
-/// Rows in a batch, at most, unless told otherwise.
-pub const DEFAULT_MAX_BATCH_ROWS: usize = 20_000;
-/// Bytes in a batch, about, at most, unless told otherwise: 8 MiB.
-pub const DEFAULT_MAX_BATCH_BYTES: usize = 8 << 20;
-/// How long a record waits for its batch to fill unless told otherwise.
-pub const DEFAULT_MAX_AGE: Duration = Duration::from_millis(200);
-/// Bytes that wait, at most, by table, unless told otherwise: 32 MiB. Then `write` waits.
-pub const DEFAULT_QUEUE_BYTES: usize = 32 << 20;
-/// How long the database may take over a batch unless told otherwise.
-pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
-/// Records in one table's channel; bytes bound the queue before it does for all but tiny records.
-const CHANNEL: usize = 16_384;
-
-/// How a writer behaves.
-#[derive(Debug, Clone)]
-pub struct WriterConfig {
-    /// Who writes: stands in the ledger.
-    pub producer: String,
-    /// Rows in a batch, at most.
-    pub max_batch_rows: usize,
-    /// Bytes in a batch, about, at most.
-    pub max_batch_bytes: usize,
-    /// How long a record waits for its batch to fill.
-    pub max_age: Duration,
-    /// Bytes of one table's records that wait or are under way, at most; then `write` waits. A table
-    /// that can't be written to does not hold up the others.
-    pub queue_bytes: usize,
-    /// How long the database may take over a batch before it is sent again.
-    pub deadline: Duration,
-    /// How far records may go.
-    pub limits: Limits,
-}
-
-impl WriterConfig {
-    /// The defaults, for a producer of this name.
-    pub fn new(producer: impl Into<String>) -> Self {
-        Self {
-            producer: producer.into(),
-            max_batch_rows: DEFAULT_MAX_BATCH_ROWS,
-            max_batch_bytes: DEFAULT_MAX_BATCH_BYTES,
-            max_age: DEFAULT_MAX_AGE,
-            queue_bytes: DEFAULT_QUEUE_BYTES,
-            deadline: DEFAULT_DEADLINE,
-            limits: Limits::default(),
-        }
-    }
-}
+use crate::records::Record;
+use queue::{AnyQueue, Queue};
+use shared::Shared;
 
 /// What a writer has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -115,111 +83,105 @@ pub struct Writer {
 
 struct Inner {
     shared: Arc<Shared>,
-    lanes: Mutex<HashMap<TypeId, Lane>>,
-    /// Held while a record is put into its lane, so that none slips in behind the last flush.
-    closed: RwLock<bool>,
+    lanes: RwLock<Lanes>,
 }
 
-/// The way into a table's lane, its type put aside, and how to ask it for a flush.
+#[derive(Default)]
+struct Lanes {
+    /// One a table that records were written for: a handful, so looking through them is quick.
+    lanes: Vec<Lane>,
+    closed: bool,
+}
+
+/// A table's lane, known by its record's type.
 struct Lane {
-    entry: Box<dyn Any + Send>,
-    flush: FlushFn,
+    record: TypeId,
+    /// The queue as what it is, its type put aside, and as any queue.
+    typed: Arc<dyn Any + Send + Sync>,
+    queue: Arc<dyn AnyQueue>,
 }
 
-struct Entry<R> {
-    channel: mpsc::Sender<Message<R>>,
-    /// Bytes of the lane's queue that are free.
-    room: Arc<Semaphore>,
+impl Lane {
+    fn typed<R: Record>(&self) -> Option<Arc<Queue<R>>> {
+        (self.record == TypeId::of::<R>()).then(|| self.typed.clone().downcast().expect("a lane is found by its record's type"))
+    }
 }
 
-type FlushFn = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.queue.end();
+    }
+}
 
 impl Writer {
-    pub(crate) fn new(pool: Pool, capabilities: Capabilities, database: Config, mut config: WriterConfig) -> Self {
-        config.max_batch_rows = config.max_batch_rows.max(1);
-        config.queue_bytes = config.queue_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        config.max_batch_bytes = config.max_batch_bytes.clamp(1, config.queue_bytes);
-        let sender = Sender::new(pool, capabilities, database, config.deadline);
-        let shared =
-            Shared { config, sender, counters: Counters::default(), stuck: watch::channel(Stuck::default()).0, asked: Notify::new() };
-        Self { inner: Arc::new(Inner { shared: Arc::new(shared), lanes: Mutex::default(), closed: RwLock::new(false) }) }
+    pub(crate) fn new(pool: Pool, capabilities: Capabilities, database: Config, config: WriterConfig) -> Self {
+        let config = config.clamped();
+        let sender = Sender::new(pool, capabilities, database, config.deadline).with(&config);
+        Self { inner: Arc::new(Inner { shared: Arc::new(Shared::new(config, sender)), lanes: RwLock::default() }) }
     }
 
-    /// Takes a record. Waits while the queue is full; a future that is dropped before it is ready has
-    /// taken nothing.
+    /// Takes a record. Waits while the queue is full; with [`Durability::Commit`] also until the record
+    /// is committed. A future that is dropped before it is ready has taken nothing, but with
+    /// [`Durability::Commit`] it may have: the record may yet be stored.
     ///
     /// # Errors
     /// `Invalid` when the record breaks a rule: it was not taken, nothing else is affected. `Closed`
     /// after [`Writer::close`]. While the database turns writes down for good (a privilege, a missing
-    /// table) and the queue is full, that error.
+    /// table) and the queue is full, that error. With [`Durability::Commit`] also `Invalid` when the
+    /// database refused the record: it is in quarantine, the message has the reason.
     pub async fn write<R: Record>(&self, record: R) -> Result<()> {
         let shared = &self.inner.shared;
         record.validate(&shared.config.limits, Utc::now())?;
         let size = u32::try_from(record.size().min(shared.config.queue_bytes)).unwrap_or(u32::MAX);
-        let (channel, free) = self.entry::<R>()?;
-        let at_once = free.try_acquire_many(size).ok().zip(channel.try_reserve().ok());
-        let (room, place) = match at_once {
-            Some(both) => both,
-            None => self.wait_for_room(&channel, &free, size).await?,
+        let queue = self.queue::<R>()?;
+        let room = match queue.room.try_acquire_many(size) {
+            Ok(room) => room,
+            Err(_) => self.wait_for_room(&queue, size).await?,
         };
-        let closed_flag = self.inner.closed.read().unwrap_or_else(|e| e.into_inner());
-        if *closed_flag {
-            return Err(closed());
-        }
-        let counters = &shared.counters;
-        counters.accepted.fetch_add(1, Relaxed);
-        counters.queued_rows.fetch_add(1, Relaxed);
-        counters.queued_bytes.fetch_add(u64::from(size), Relaxed);
+        let fate = queue.put(record, size, &shared.counters)?;
         room.forget();
-        place.send(Message::Record(record, size));
-        Ok(())
+        match fate {
+            Some(fate) => fate.await.unwrap_or_else(|_| Err(closed())),
+            None => Ok(()),
+        }
     }
 
-    async fn wait_for_room<'a, R: Record>(
-        &self,
-        channel: &'a mpsc::Sender<Message<R>>,
-        room: &'a Semaphore,
-        size: u32,
-    ) -> Result<(SemaphorePermit<'a>, mpsc::Permit<'a, Message<R>>)> {
+    async fn wait_for_room<'a, R: Record>(&self, queue: &'a Queue<R>, size: u32) -> Result<SemaphorePermit<'a>> {
+        queue.press();
         let mut stuck = self.inner.shared.stuck.subscribe();
-        let both = async {
-            let room = room.acquire_many(size).await.map_err(|_| closed())?;
-            let place = channel.reserve().await.map_err(|_| closed())?;
-            Ok((room, place))
-        };
         tokio::select! {
-            both = both => both,
+            room = queue.room.acquire_many(size) => room.map_err(|_| closed()),
             reason = stuck.wait_for(|stuck| stuck.reasons.contains_key(R::TABLE)) => {
-                let error = reason.ok().and_then(|stuck| stuck.error()).unwrap_or_else(closed);
+                let error = reason.ok().and_then(|stuck| stuck.error_of(R::TABLE)).unwrap_or_else(closed);
                 Err(Error::new(error.kind(), format!("the queue is full and the database takes nothing: {error}")))
             }
         }
     }
 
-    /// The way into the record's lane, which starts with its first record.
-    fn entry<R: Record>(&self) -> Result<(mpsc::Sender<Message<R>>, Arc<Semaphore>)> {
-        let mut lanes = self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner());
-        if *self.inner.closed.read().unwrap_or_else(|e| e.into_inner()) {
+    /// The record's queue; it and its lane start with the first record.
+    fn queue<R: Record>(&self) -> Result<Arc<Queue<R>>> {
+        {
+            let lanes = self.inner.lanes.read().unwrap_or_else(|e| e.into_inner());
+            if lanes.closed {
+                return Err(closed());
+            }
+            if let Some(queue) = lanes.lanes.iter().find_map(Lane::typed) {
+                return Ok(queue);
+            }
+        }
+        let mut lanes = self.inner.lanes.write().unwrap_or_else(|e| e.into_inner());
+        if lanes.closed {
             return Err(closed());
         }
-        let lane = lanes.entry(TypeId::of::<R>()).or_insert_with(|| {
-            let (channel, messages) = mpsc::channel::<Message<R>>(CHANNEL);
-            let room = Arc::new(Semaphore::new(self.inner.shared.config.queue_bytes));
-            tokio::spawn(lane::run(self.inner.shared.clone(), messages, room.clone()));
-            let to = channel.downgrade();
-            let flush: FlushFn = Arc::new(move || {
-                let to = to.upgrade();
-                Box::pin(async move {
-                    let (answer, answered) = oneshot::channel();
-                    let Some(to) = to else { return Ok(()) };
-                    to.send(Message::Flush(answer)).await.map_err(|_| closed())?;
-                    answered.await.map_err(|_| closed())
-                })
-            });
-            Lane { entry: Box::new(Entry { channel, room }), flush }
-        });
-        let entry = lane.entry.downcast_ref::<Entry<R>>().expect("a lane is found by its record's type");
-        Ok((entry.channel.clone(), entry.room.clone()))
+        // Another may have been faster.
+        if let Some(queue) = lanes.lanes.iter().find_map(Lane::typed) {
+            return Ok(queue);
+        }
+        let shared = &self.inner.shared;
+        let queue = Arc::new(Queue::<R>::new(&shared.config, R::TABLE));
+        tokio::spawn(lane::run(shared.clone(), queue.clone()));
+        lanes.lanes.push(Lane { record: TypeId::of::<R>(), typed: queue.clone(), queue: queue.clone() });
+        Ok(queue)
     }
 
     /// Waits until every record that was taken before is committed, or quarantined.
@@ -228,15 +190,15 @@ impl Writer {
     /// What keeps the database from taking them, if it does not pass by itself; the records are kept
     /// and tried again. While the database is merely away, this waits.
     pub async fn flush(&self) -> Result<()> {
-        let flushes: Vec<FlushFn> = {
-            let lanes = self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner());
-            lanes.values().map(|lane| lane.flush.clone()).collect()
-        };
         let mut stuck = self.inner.shared.stuck.subscribe();
         let tries = stuck.borrow().tries;
         // Lanes that are stuck try again now: only a verdict later than the question counts.
         self.inner.shared.asked.notify_waiters();
-        let all = futures_util::future::try_join_all(flushes.iter().map(|flush| flush()));
+        let flushed: Vec<_> = {
+            let lanes = self.inner.lanes.read().unwrap_or_else(|e| e.into_inner());
+            lanes.lanes.iter().map(|lane| lane.queue.flush().map_err(|_| closed())).collect()
+        };
+        let all = try_join_all(flushed);
         tokio::select! {
             all = all => all.map(|_| ()),
             verdict = stuck.wait_for(|stuck| stuck.tries > tries && !stuck.reasons.is_empty()) => {
@@ -268,14 +230,17 @@ impl Writer {
     }
 
     fn shut(&self) {
-        *self.inner.closed.write().unwrap_or_else(|e| e.into_inner()) = true;
+        let mut lanes = self.inner.lanes.write().unwrap_or_else(|e| e.into_inner());
+        lanes.closed = true;
+        // None slips in behind the last flush.
+        lanes.lanes.iter().for_each(|lane| lane.queue.close());
     }
 
     fn finish(&self, flushed: Result<()>) -> Result<WriterStats> {
         let stats = self.stats();
         match flushed {
             Ok(()) => {
-                self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner()).clear();
+                self.inner.lanes.write().unwrap_or_else(|e| e.into_inner()).lanes.clear();
                 Ok(stats)
             }
             Err(error) => Err(Error::new(error.kind(), format!("{error}; {} records were not stored", stats.queued_rows)).caused_by(error)),

@@ -33,6 +33,11 @@ pub(super) fn has_batch_id(table: &str) -> bool {
     !matches!(table, "module" | "regime_state")
 }
 
+/// Whether of two rows the one that comes last stands: their order matters.
+pub(super) fn last_wins(table: &str) -> bool {
+    !has_batch_id(table)
+}
+
 /// Whether the table's INSERT returns id and time of the rows that it stored.
 pub(super) fn tells_stored(table: &str) -> bool {
     matches!(again(table), Again::Told(_))
@@ -146,13 +151,24 @@ fn columns<R: Record>() -> String {
     names.join(", ")
 }
 
+/// Rows go into the columnstore as they come in, where the server offers that. Its name is looked up,
+/// because a server without it refuses it.
+pub(super) const DIRECT_COMPRESS: &str = "; SELECT set_config(name, 'on', true) FROM pg_settings
+WHERE name = 'timescaledb.enable_direct_compress_copy'";
+
 pub(super) const LEDGER_FIND: &str = "-- ledger_find
 SELECT row_count, digest, digest_form, (SELECT count(*) FROM hitherto.quarantine q WHERE q.batch_id = b.batch_id)
 FROM hitherto.ingest_batch b WHERE batch_id = $1";
 
+pub(super) const QUARANTINE_FIND: &str = "-- quarantine_find
+SELECT record, sqlstate, reason FROM hitherto.quarantine WHERE batch_id = $1 ORDER BY quarantine_id";
+
+/// No line where modules go by other numbers than those that the rows were stored under.
 pub(super) const LEDGER_INSERT: &str = "-- ledger_insert
 INSERT INTO hitherto.ingest_batch (batch_id, producer, table_name, row_count, min_time, max_time, digest, digest_form, rows_digest)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 2, $8)";
+SELECT $1::uuid, $2::text, $3::text, $4::bigint, $5::timestamptz, $6::timestamptz, $7::bytea, 2, $8::bytea
+WHERE cardinality($9::text[]) = (SELECT count(*) FROM unnest($9::text[], $10::bigint[]) AS used (name, module_id)
+                                 JOIN hitherto.module_ensure($9::text[]) AS here USING (name, module_id))";
 
 pub(super) const MODULE_ENSURE: &str = "-- module_ensure\nSELECT name, module_id FROM hitherto.module_ensure($1)";
 

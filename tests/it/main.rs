@@ -9,6 +9,7 @@ mod audit;
 mod command;
 mod conflict;
 mod database_manager;
+mod durability;
 mod embedded;
 mod export;
 mod fault;

@@ -1,0 +1,14 @@
+//! What a record that was written survives.
+
+/// When [`Writer::write`](super::Writer::write) returns, and what a record survives from then on.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Once the record waits in memory. It survives the database going away, for as long as this
+    /// process lives.
+    #[default]
+    Memory,
+    /// Once the record is committed, or quarantined and told so. It survives what the database
+    /// survives.
+    Commit,
+}
