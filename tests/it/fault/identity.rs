@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hitherto::records::{EventType, HealthCheck, OrderEvent};
+use hitherto::writer::Batch;
 use hitherto::{Config, ErrorKind, Store, Writer, WriterConfig};
 
 use super::server::{SETTINGS, migrated};
 use super::tally::{Tally, agrees, close, found};
-use crate::harness::Server;
+use crate::harness::{self, Server};
 
 const MODULES: [&str; 3] = ["alpha", "beta", "gamma"];
 
@@ -82,7 +83,13 @@ async fn another_database_gets_whole_batches_under_its_own_modules_or_an_error_i
     let another = server.config().with_database("another");
     drop(migrated(&another).await);
     execute(&another, "SELECT hitherto.module_ensure('{x,gamma}'); SELECT hitherto.module_ensure('{alpha}'); SELECT hitherto.module_ensure('{y,beta}')").await;
-    execute(&server.config(), "ALTER DATABASE place RENAME TO empty; ALTER DATABASE another RENAME TO place").await;
+    execute(
+        &server.config(),
+        "ALTER DATABASE place ALLOW_CONNECTIONS false;
+         SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname IN ('place', 'another');
+         ALTER DATABASE place RENAME TO empty; ALTER DATABASE another RENAME TO place",
+    )
+    .await;
     write(&writer, &tally, 4_100..5_000).await;
     close(&[writer], "the new database takes everything").await;
 
@@ -108,4 +115,18 @@ async fn another_database_gets_whole_batches_under_its_own_modules_or_an_error_i
     let lost: Vec<_> = written.iter().filter(|key| !in_old.contains_key(key) && !in_new.contains_key(key)).take(10).collect();
     assert!(lost.is_empty(), "lost: {lost:?}");
     assert!(in_new.len() >= 2 * 1_000 && in_old.len() >= 2 * 2_000, "{} in the old, {} in the new", in_old.len(), in_new.len());
+}
+
+/// Nothing need fail for the numbers to change: a connection is made anew while nobody writes.
+#[tokio::test]
+async fn a_number_that_went_to_another_module_is_not_used() {
+    let db = harness::native().await;
+    let check = |n| Batch::new("identity", vec![HealthCheck::new("m", "healthy").error_count(n)]).unwrap();
+    db.store.batch_store(&check(1)).await.unwrap();
+    db.store.client().await.unwrap().batch_execute("UPDATE hitherto.module SET name = 'other' WHERE name = 'm'").await.unwrap();
+    db.store.batch_store(&check(2)).await.unwrap();
+    let there = found(&db.store).await;
+    let mut there: Vec<&str> = there.keys().map(|(_, key)| key.as_str()).collect();
+    there.sort_unstable();
+    assert_eq!(there, ["m 2", "other 1"]);
 }
