@@ -15,6 +15,7 @@ mod export;
 mod fault;
 mod ingest;
 mod legacy;
+mod metrics;
 mod migrate;
 mod order;
 mod regime;
