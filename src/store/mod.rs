@@ -128,6 +128,11 @@ impl Store {
         self.pool.get().await.map_err(|e| pool_error(e, &self.config))
     }
 
+    /// What a writer sends with that is made before the database is reached.
+    pub(crate) fn sender(&self, deadline: Duration) -> Sender {
+        Sender::new(self.pool.clone(), self.capabilities.clone(), self.config.clone(), deadline)
+    }
+
     /// A writer that hands records to this store.
     pub fn writer(&self, config: WriterConfig) -> Writer {
         Writer::new(self.pool.clone(), self.capabilities.clone(), self.config.clone(), config)

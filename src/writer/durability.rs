@@ -1,5 +1,7 @@
 //! What a record that was written survives.
 
+use crate::spool::Spool;
+
 /// When [`Writer::write`](super::Writer::write) returns, and what a record survives from then on.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -8,6 +10,9 @@ pub enum Durability {
     /// process lives.
     #[default]
     Memory,
+    /// Once the record is on disk. It survives the database going away, and this process and this machine
+    /// going down: the next writer that uses the folder sends it.
+    Spool(Spool),
     /// Once the record is committed, or quarantined and told so. It survives what the database
     /// survives.
     Commit,

@@ -4,23 +4,27 @@
 //! with a line in the ledger in one transaction, and is sent again under the same batch id until the
 //! database says that it has it. What the database refuses stands in `hitherto.quarantine` with the
 //! reason; its neighbours are stored. Records in memory are lost when the process dies before they
-//! are committed: [`Writer::flush`] says when they are.
+//! are committed: [`Writer::flush`] says when they are. With [`Durability::Spool`] they are on disk
+//! before `write` returns, and the next writer sends what this one could not.
 
 mod batch;
 mod config;
 mod copy_body;
 mod count;
 mod digest;
+mod drain;
 mod durability;
 mod encode;
 mod lane;
 mod ledger;
 mod modules;
+mod open;
 mod part;
 mod queue;
 mod rows;
 mod send;
 mod shared;
+mod spooled;
 mod sql;
 
 pub use batch::{Batch, Stored};
@@ -36,21 +40,23 @@ pub(crate) use send::{Patience, Sender};
 
 use std::any::{Any, TypeId};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use chrono::Utc;
 use deadpool_postgres::Pool;
-use futures_util::future::{TryFutureExt, try_join_all};
+use futures_util::future::{TryFutureExt, join_all, try_join_all};
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
 
 use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
-use crate::records::Record;
+use crate::records::{Record, WithRecord, with_record_of};
+use crate::spool::{Claim, KIND_RECORDS, Spool, SpoolLog};
 use queue::{AnyQueue, Queue};
 use shared::Shared;
+use spooled::SpoolLane;
 
 /// What a writer has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -71,11 +77,17 @@ pub struct WriterStats {
     pub queued_rows: u64,
     /// Their bytes, about.
     pub queued_bytes: u64,
+    /// With a spool: records that wait on disk, those that earlier writers left included.
+    pub spooled: u64,
+    /// With a spool: records that were dropped because it was full, as it was told to. They count as
+    /// accepted nowhere.
+    pub dropped: u64,
 }
 
 /// Hands records to the database. Cheap to clone; clones share queue and counters.
 ///
-/// Must be closed ([`Writer::close`]) or flushed before the program ends: what is queued then is lost.
+/// Must be closed ([`Writer::close`]) or flushed before the program ends: what is queued then is lost,
+/// unless it is on disk ([`Durability::Spool`]).
 #[derive(Clone)]
 pub struct Writer {
     inner: Arc<Inner>,
@@ -84,6 +96,8 @@ pub struct Writer {
 struct Inner {
     shared: Arc<Shared>,
     lanes: RwLock<Lanes>,
+    /// With a spool: that no other writer of this process appends to it.
+    claim: Mutex<Option<Claim>>,
 }
 
 #[derive(Default)]
@@ -105,6 +119,10 @@ impl Lane {
     fn typed<R: Record>(&self) -> Option<Arc<Queue<R>>> {
         (self.record == TypeId::of::<R>()).then(|| self.typed.clone().downcast().expect("a lane is found by its record's type"))
     }
+
+    fn spooled<R: Record>(&self) -> Option<Arc<SpoolLane>> {
+        (self.record == TypeId::of::<R>()).then(|| self.typed.clone().downcast().expect("with a spool all lanes are spooled"))
+    }
 }
 
 impl Drop for Lane {
@@ -117,21 +135,36 @@ impl Writer {
     pub(crate) fn new(pool: Pool, capabilities: Capabilities, database: Config, config: WriterConfig) -> Self {
         let config = config.clamped();
         let sender = Sender::new(pool, capabilities, database, config.deadline).with(&config);
-        Self { inner: Arc::new(Inner { shared: Arc::new(Shared::new(config, sender)), lanes: RwLock::default() }) }
+        // Who comes second to a spool is told by its first write.
+        Self::with_sender(Some(sender), config)
+    }
+
+    fn with_sender(sender: Option<Sender>, config: WriterConfig) -> Self {
+        let shared = Arc::new(Shared::new(config, sender));
+        let claim = if let Durability::Spool(spool) = &shared.config.durability { spool.claim() } else { None };
+        let writer = Self { inner: Arc::new(Inner { shared, lanes: RwLock::default(), claim: Mutex::new(claim) }) };
+        writer.drain_leftovers();
+        writer
     }
 
     /// Takes a record. Waits while the queue is full; with [`Durability::Commit`] also until the record
-    /// is committed. A future that is dropped before it is ready has taken nothing, but with
-    /// [`Durability::Commit`] it may have: the record may yet be stored.
+    /// is committed, with [`Durability::Spool`] until it is on disk. A future that is dropped before it is
+    /// ready has taken nothing, but with these two it may have: the record may yet be stored.
     ///
     /// # Errors
     /// `Invalid` when the record breaks a rule: it was not taken, nothing else is affected. `Closed`
     /// after [`Writer::close`]. While the database turns writes down for good (a privilege, a missing
     /// table) and the queue is full, that error. With [`Durability::Commit`] also `Invalid` when the
-    /// database refused the record: it is in quarantine, the message has the reason.
+    /// database refused the record: it is in quarantine, the message has the reason. With
+    /// [`Durability::Spool`] `Full` when the quota is reached (nothing was taken), `Disk` when the record
+    /// could not be written (it may be found on disk after a restart, if the disk did not mean it),
+    /// `Conflict` when the spool is used by another writer of this process.
     pub async fn write<R: Record>(&self, record: R) -> Result<()> {
         let shared = &self.inner.shared;
         record.validate(&shared.config.limits, Utc::now())?;
+        if let Durability::Spool(spool) = &shared.config.durability {
+            return self.spool_lane::<R>(spool).await?.write(record, &shared.counters).await;
+        }
         let size = u32::try_from(record.size().min(shared.config.queue_bytes)).unwrap_or(u32::MAX);
         let queue = self.queue::<R>()?;
         let room = match queue.room.try_acquire_many(size) {
@@ -184,7 +217,78 @@ impl Writer {
         Ok(queue)
     }
 
-    /// Waits until every record that was taken before is committed, or quarantined.
+    /// The record's lane over the disk; it starts with the first record, or with what an earlier writer
+    /// left.
+    async fn spool_lane<R: Record>(&self, spool: &Spool) -> Result<Arc<SpoolLane>> {
+        {
+            let lanes = self.inner.lanes.read().unwrap_or_else(|e| e.into_inner());
+            if lanes.closed {
+                return Err(closed());
+            }
+            if let Some(lane) = lanes.lanes.iter().find_map(Lane::spooled::<R>) {
+                return Ok(lane);
+            }
+        }
+        self.require_claim()?;
+        let log = spool.log(R::TABLE).await?;
+        self.start_spool_lane::<R>(spool, log)
+    }
+
+    fn start_spool_lane<R: Record>(&self, spool: &Spool, log: SpoolLog) -> Result<Arc<SpoolLane>> {
+        let mut lanes = self.inner.lanes.write().unwrap_or_else(|e| e.into_inner());
+        if lanes.closed {
+            return Err(closed());
+        }
+        // Another may have been faster.
+        if let Some(lane) = lanes.lanes.iter().find_map(Lane::spooled::<R>) {
+            return Ok(lane);
+        }
+        let lane = SpoolLane::start::<R>(&self.inner.shared, spool, log);
+        lanes.lanes.push(Lane { record: TypeId::of::<R>(), typed: lane.clone(), queue: lane.clone() });
+        Ok(lane)
+    }
+
+    fn require_claim(&self) -> Result<()> {
+        if let Durability::Spool(spool) = &self.inner.shared.config.durability
+            && self.inner.claim.lock().unwrap_or_else(|e| e.into_inner()).is_none()
+        {
+            let folder = spool.config().folder.display();
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("the spool {folder} is used by another writer of this process; clone that one"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Starts the lanes of tables that an earlier writer left something for.
+    fn drain_leftovers(&self) {
+        struct Start<'a>(&'a Writer, &'a Spool, SpoolLog);
+        impl WithRecord for Start<'_> {
+            type Output = ();
+            fn with<R: Record>(self) {
+                // It can't be closed yet.
+                let _ = self.0.start_spool_lane::<R>(self.1, self.2);
+            }
+        }
+        let Durability::Spool(spool) = &self.inner.shared.config.durability else { return };
+        if self.inner.claim.lock().unwrap_or_else(|e| e.into_inner()).is_none() {
+            return;
+        }
+        for table in spool.tables() {
+            let Some(log) = spool.existing_log(&table).filter(|log| log.waiting().bytes > 0) else { continue };
+            if log.waiting().kind.is_some_and(|kind| kind != KIND_RECORDS) {
+                tracing::error!(table, "the spool holds lines of hitherto ingest, which drains them when it is started on this spool");
+                continue;
+            }
+            if with_record_of(&table, Start(self, spool, log)).is_none() {
+                tracing::error!(table, "the spool holds records of a table that this program does not know; they stay there");
+            }
+        }
+    }
+
+    /// Waits until every record that was taken before is committed, or quarantined; with a spool that
+    /// includes what earlier writers left.
     ///
     /// # Errors
     /// What keeps the database from taking them, if it does not pass by itself; the records are kept
@@ -209,15 +313,19 @@ impl Writer {
 
     /// Takes no more records and waits until those it has are committed.
     ///
+    /// With [`Durability::Spool`] nothing is lost that is not: what keeps the database from taking records
+    /// is no error then, [`WriterStats::spooled`] says how many wait on disk for the next writer.
+    ///
     /// # Errors
     /// As [`Writer::flush`]; the message says how many records were not stored.
     pub async fn close(&self) -> Result<WriterStats> {
         self.shut();
         let flushed = self.flush().await;
-        self.finish(flushed)
+        self.finish(flushed).await
     }
 
-    /// [`Writer::close`] with a limit on the wait.
+    /// [`Writer::close`] with a limit on the wait. With [`Durability::Spool`] the limit is no error: what is
+    /// on disk stays there.
     ///
     /// # Errors
     /// As [`Writer::close`], and `Timeout` when the wait was too long.
@@ -226,7 +334,7 @@ impl Writer {
         let flushed = tokio::time::timeout(limit, self.flush())
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, format!("the database took nothing for {} s", limit.as_secs_f64()))));
-        self.finish(flushed)
+        self.finish(flushed).await
     }
 
     fn shut(&self) {
@@ -236,7 +344,10 @@ impl Writer {
         lanes.lanes.iter().for_each(|lane| lane.queue.close());
     }
 
-    fn finish(&self, flushed: Result<()>) -> Result<WriterStats> {
+    async fn finish(&self, flushed: Result<()>) -> Result<WriterStats> {
+        if matches!(self.inner.shared.config.durability, Durability::Spool(_)) {
+            return Ok(self.leave_spool(flushed).await);
+        }
         let stats = self.stats();
         match flushed {
             Ok(()) => {
@@ -245,6 +356,18 @@ impl Writer {
             }
             Err(error) => Err(Error::new(error.kind(), format!("{error}; {} records were not stored", stats.queued_rows)).caused_by(error)),
         }
+    }
+
+    /// Lets go of the spool: the next writer sends what is there.
+    async fn leave_spool(&self, flushed: Result<()>) -> WriterStats {
+        let lanes = std::mem::take(&mut self.inner.lanes.write().unwrap_or_else(|e| e.into_inner()).lanes);
+        join_all(lanes.iter().map(|lane| lane.queue.ended())).await;
+        let stats = self.stats();
+        if let Err(error) = flushed {
+            tracing::warn!(%error, spooled = stats.spooled, "the writer is closed; what the database did not take waits on disk for the next one");
+        }
+        self.inner.claim.lock().unwrap_or_else(|e| e.into_inner()).take();
+        stats
     }
 
     /// What this writer has done so far.
@@ -259,6 +382,11 @@ impl Writer {
             retries: counters.retries.load(Relaxed),
             queued_rows: counters.queued_rows.load(Relaxed),
             queued_bytes: counters.queued_bytes.load(Relaxed),
+            spooled: match &self.inner.shared.config.durability {
+                Durability::Spool(spool) => spool.waiting_rows(),
+                _ => 0,
+            },
+            dropped: counters.dropped.load(Relaxed),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -214,6 +215,11 @@ pub(super) trait AnyQueue: Send + Sync {
 
     /// Takes no more records; the lane ends once it has sent what is there.
     fn end(&self);
+
+    /// The lane is gone once this is done; only a lane over the disk is waited for.
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 impl<R: Send> AnyQueue for Queue<R> {

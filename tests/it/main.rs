@@ -21,6 +21,7 @@ mod order;
 mod regime;
 mod retention;
 mod silence;
+mod spool;
 mod store;
 mod trail;
 mod writer;
