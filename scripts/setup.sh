@@ -22,6 +22,11 @@ has_postgresql() {
     command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
 }
 
+# Debian keeps it off a user's PATH.
+has_pgbouncer() {
+    command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]
+}
+
 command -v cargo >/dev/null || missing "Rust 1.95 or newer" "curl https://sh.rustup.rs -sSf | sh"
 command -v cc >/dev/null || apt_install build-essential || missing "a C compiler" "sudo apt-get install build-essential"
 
@@ -33,6 +38,8 @@ fi
 if [ "${1:-}" = test ]; then
     has_postgresql || { echo "installing PostgreSQL for the tests" && apt_install postgresql; } || true
     has_postgresql || missing "PostgreSQL 15 or newer (the server's programs)" "sudo apt-get install postgresql"
+    has_pgbouncer || { echo "installing pgbouncer for the tests" && apt_install pgbouncer; } || true
+    has_pgbouncer || missing "pgbouncer" "sudo apt-get install pgbouncer"
 fi
 
 if [ "${1:-}" = test ] || [ "${1:-}" = notebook ]; then

@@ -67,9 +67,10 @@ impl Error {
             Some(c) if c.starts_with("08") || c.starts_with("57P") || c.starts_with("53") => ErrorKind::Unreachable,
             _ => ErrorKind::Database,
         };
+        let at = if doing.is_empty() { String::new() } else { format!("{doing}: ") };
         let message = match source.as_db_error() {
             Some(db) => {
-                let mut text = format!("{doing}: {} ({})", db.message(), db.code().code());
+                let mut text = format!("{at}{} ({})", db.message(), db.code().code());
                 if let Some(detail) = db.detail() {
                     text.push_str(&format!("; {detail}"));
                 }
@@ -81,9 +82,21 @@ impl Error {
                 }
                 text
             }
-            None => format!("{doing}: {}", root_cause(&source)),
+            None => format!("{at}{}", root_cause(&source)),
         };
         Self { kind, message, source: Some(Box::new(source)) }
+    }
+
+    /// The same error, its words behind others.
+    pub(crate) fn under(mut self, words: &str) -> Self {
+        self.message.insert_str(0, words);
+        self
+    }
+
+    /// The same error with more words.
+    pub(crate) fn with(mut self, words: &str) -> Self {
+        self.message = format!("{}; {words}", self.message);
+        self
     }
 
     /// What sort of error this is.

@@ -1,9 +1,8 @@
 //! Connections on loan from the pool.
 
-use deadpool_postgres::{Object, PoolError};
-
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
+use crate::pool::{Object, PoolError};
 
 /// A connection that is closed unless its user says that it came to a clean end: one that was
 /// cancelled amid a transaction must not reach the next user.
@@ -36,7 +35,7 @@ impl Drop for Lease {
 
 pub(crate) fn pool_error(error: PoolError, config: &Config) -> Error {
     match error {
-        PoolError::Backend(e) => Error::database(&format!("connecting to {config}"), e),
+        PoolError::Backend(error) => error,
         PoolError::Timeout(_) => Error::new(
             ErrorKind::Timeout,
             format!("no connection to {config} became free in time; raise the pool's size or look for transactions that do not end"),

@@ -49,7 +49,8 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 The database is the one of --database-url, else of DATABASE_URL, else of the PG* variables (PGHOST, PGPORT,
-PGDATABASE, PGUSER, PGPASSWORD); the demo starts an engine of its own when none is named.
+PGDATABASE, PGUSER, PGPASSWORD, PGSSLMODE and others); the demo starts an engine of its own when none is named.
+A password that does not stand there is looked for in the file of HITHERTO_PASSWORD_FILE and in ~/.pgpass.
 
 Exit codes: 0 done; 1 a finding, rows rejected or quarantined, or nothing found; 2 usage; 3 database out
 of reach; 4 refused (schema too new or edited, privilege, another exporter or spool user at work); 130 interrupted.";

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
 
 use crate::engine::{Capabilities, Engine};
 use crate::error::{Error, ErrorKind, Result};
@@ -121,7 +121,7 @@ fn refused(message: String) -> Error {
     Error::new(ErrorKind::Refused, message)
 }
 
-/// "hitherto" as a number: the session advisory lock that migrators take turns by.
+/// "hitherto" as a number: the advisory lock that migrators take turns by, each transaction anew.
 const LOCK: i64 = 0x6869_7468_6572_746f;
 
 /// Compares the database's schema with this program's. Changes nothing.
@@ -156,10 +156,15 @@ fn compare(applied: &BTreeMap<i32, (String, String)>, wanted: &[File]) -> Schema
 }
 
 /// Version to (name, checksum).
-async fn applied(client: &Client) -> Result<BTreeMap<i32, (String, String)>> {
+async fn applied(client: &impl GenericClient) -> Result<BTreeMap<i32, (String, String)>> {
     let doing = "reading hitherto.schema_migration";
+    // Read from the tables: what a session remembers of names may be older than what others committed.
     let there = client
-        .query_one("SELECT to_regclass('hitherto.schema_migration') IS NOT NULL", &[])
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                            WHERE n.nspname = 'hitherto' AND c.relname = 'schema_migration')",
+            &[],
+        )
         .await
         .map_err(|e| Error::database(doing, e))?;
     if !there.get::<_, bool>(0) {
@@ -170,42 +175,36 @@ async fn applied(client: &Client) -> Result<BTreeMap<i32, (String, String)>> {
     Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
 }
 
-/// Brings the schema up to date and replays the views. Safe to run twice and by many at once: a
-/// session advisory lock lets one work while the others wait for it.
-///
-/// The session must be the caller's own, outside any pool: the lock is the session's.
+/// Brings the schema up to date and replays the views. Safe to run twice and by many at once: each file's
+/// transaction takes an advisory lock and looks again at what is applied, so that one works while the
+/// others wait for it. No lock and no setting outlives its transaction: a pooler may stand in between.
 ///
 /// # Errors
 /// `Refused` when the schema is newer than this program, when an applied file was edited, or when
 /// privileges are missing; otherwise the error names the file and the statement. Files applied
 /// before the one that failed stay, so that the next run goes on from there.
 pub async fn migrate(client: &mut Client, capabilities: &Capabilities) -> Result<Migrated> {
-    let doing = "waiting for other migrators";
-    client
-        .batch_execute("SET client_min_messages = warning; SET statement_timeout = 0; SET lock_timeout = 0")
-        .await
-        .map_err(|e| Error::database(doing, e))?;
-    client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(|e| Error::database(doing, e))?;
-    let result = migrate_locked(client, capabilities.engine).await;
-    // When the connection is gone the lock is too.
-    let unlocked = client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await;
-    let migrated = result?;
-    unlocked.map_err(|e| Error::database("letting other migrators go on", e))?;
-    Ok(migrated)
-}
-
-async fn migrate_locked(client: &mut Client, engine: Engine) -> Result<Migrated> {
+    let engine = capabilities.engine;
     let wanted = wanted(engine);
-    let applied = applied(client).await?;
-    compare(&applied, &wanted).require_migratable()?;
-    if applied.is_empty() && engine == Engine::Timescaledb {
-        require_fit_timescaledb(client).await?;
-    }
     let mut now = Vec::new();
-    for file in wanted.iter().filter(|file| !applied.contains_key(&file.version())) {
+    loop {
+        let tx = turn(client).await?;
+        let applied = applied(&tx).await?;
+        compare(&applied, &wanted).require_migratable()?;
+        let Some(file) = wanted.iter().find(|file| !applied.contains_key(&file.version())) else {
+            for file in files::VIEWS.iter().chain(files::LEGACY) {
+                apply(&tx, file).await?;
+            }
+            tx.commit().await.map_err(|e| Error::database("replaying the views", e))?;
+            return Ok(Migrated { engine, applied: now, schema_version: wanted.last().map_or(0, File::version) });
+        };
+        if applied.is_empty() && engine == Engine::Timescaledb && !has_fit_timescaledb(&tx).await? {
+            // A session that saw the extension come may know less of it than one that finds it there.
+            tx.commit().await.map_err(|e| Error::database("creating the timescaledb extension", e))?;
+            continue;
+        }
         tracing::debug!(file = file.name, "applying");
         let doing = format!("migration {}", file.name);
-        let tx = client.transaction().await.map_err(|e| Error::database(&doing, e))?;
         apply(&tx, file).await?;
         tx.execute(
             "INSERT INTO hitherto.schema_migration (version, name, checksum) VALUES ($1, $2, $3)",
@@ -216,26 +215,35 @@ async fn migrate_locked(client: &mut Client, engine: Engine) -> Result<Migrated>
         tx.commit().await.map_err(|e| Error::database(&doing, e))?;
         now.push(file.name.to_owned());
     }
-    let doing = "replaying the views";
-    let tx = client.transaction().await.map_err(|e| Error::database(doing, e))?;
-    for file in files::VIEWS.iter().chain(files::LEGACY) {
-        apply(&tx, file).await?;
-    }
-    tx.commit().await.map_err(|e| Error::database(doing, e))?;
-    Ok(Migrated { engine, applied: now, schema_version: wanted.last().map_or(0, File::version) })
+}
+
+/// A transaction that has the lock. Waiting for it, and what is done under it, takes what it takes.
+async fn turn(client: &mut Client) -> Result<Transaction<'_>> {
+    let doing = "waiting for other migrators";
+    // What others committed while this one waited must be seen, whatever the database's default.
+    let builder = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).read_only(false);
+    let tx = builder.start().await.map_err(|e| Error::database(doing, e))?;
+    tx.batch_execute("SET LOCAL client_min_messages = warning; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        .await
+        .map_err(|e| Error::database(doing, e))?;
+    tx.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await.map_err(|e| Error::database(doing, e))?;
+    Ok(tx)
 }
 
 /// The oldest TimescaleDB that is supported.
 const MIN_TIMESCALEDB: (u32, u32) = (2, 23);
 
-/// Creates the extension, if it is what the migrations need: before the first of them, because an
-/// engine is chosen once a database.
-async fn require_fit_timescaledb(client: &mut Client) -> Result<()> {
+/// Sees to it that the extension is what the migrations need, before the first of them, because an engine
+/// is chosen once a database. False when it was created only now.
+async fn has_fit_timescaledb(tx: &Transaction<'_>) -> Result<bool> {
     let unfit = |why: String| {
         refused(format!("the server's timescaledb can't be used: {why}; mend that, or run: hitherto migrate --engine postgresql"))
     };
     let doing = "looking at the timescaledb extension";
-    let tx = client.transaction().await.map_err(|e| Error::database(doing, e))?;
+    let there = tx
+        .query_one("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')", &[])
+        .await
+        .map_err(|e| Error::database(doing, e))?;
     if let Err(e) = tx.batch_execute("CREATE EXTENSION IF NOT EXISTS timescaledb").await {
         return Err(match e.as_db_error() {
             Some(db) => unfit(db.message().to_owned()),
@@ -258,7 +266,7 @@ async fn require_fit_timescaledb(client: &mut Client) -> Result<()> {
         let license = license.unwrap_or_else(|| "unknown".to_owned());
         return Err(unfit(format!("timescaledb.license is {license}; continuous aggregates and the columnstore need 'timescale'")));
     }
-    tx.commit().await.map_err(|e| Error::database(doing, e))
+    Ok(there.get(0))
 }
 
 fn is_new_enough(version: &str) -> bool {

@@ -96,15 +96,17 @@ impl Store {
     pub async fn legacy_import(&self, from: &Config, schema: &str, mut on_progress: impl FnMut(&str, i64)) -> Result<Vec<ImportedTable>> {
         let old = from.connect().await?;
         let doing = "preparing to read the old database";
-        old.query_one("-- import_schema\nSELECT set_config('search_path', quote_ident($1), false)", &[&schema])
+        // One state of all its tables, whoever still writes there; what is set ends with the transaction.
+        old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(|e| Error::database(doing, e))?;
+        old.query_one("-- import_schema\nSELECT set_config('search_path', quote_ident($1), true)", &[&schema])
             .await
             .map_err(|e| Error::database(doing, e))?;
         // JSON says floats and times as the session does, and a role or a database may have settings of its own that round them.
-        old.batch_execute("SET extra_float_digits = 3; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = postgres; SET TimeZone = 'UTC'")
-            .await
-            .map_err(|e| Error::database(doing, e))?;
-        // One state of all its tables, whoever still writes there.
-        old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(|e| Error::database(doing, e))?;
+        old.batch_execute(
+            "SET LOCAL extra_float_digits = 3; SET LOCAL DateStyle = 'ISO, MDY'; SET LOCAL IntervalStyle = postgres; SET LOCAL TimeZone = 'UTC'",
+        )
+        .await
+        .map_err(|e| Error::database(doing, e))?;
         let source = identity(&old, schema).await?;
         let mut imported = Vec::new();
         for table in &TABLES {

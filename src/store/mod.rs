@@ -37,7 +37,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::Transaction;
 use tracing::Instrument;
 
 use crate::config::Config;
@@ -45,6 +45,7 @@ use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, pool_error};
 use crate::migrate::{self, SchemaState};
+use crate::pool::{self, Object, Pool};
 use crate::records::{Json, Record};
 use crate::writer::{Batch, DEFAULT_DEADLINE, Patience, Sender, Stored, Writer, WriterConfig};
 
@@ -96,16 +97,7 @@ impl Store {
     }
 
     fn with_capabilities(config: Config, capabilities: Capabilities) -> Result<Self> {
-        let manager =
-            Manager::from_config(config.pg().clone(), tokio_postgres::NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        let pool = Pool::builder(manager)
-            .max_size(config.pool_size.min(capabilities.max_connections).max(1))
-            .wait_timeout(Some(config.connect_timeout.max(config.statement_timeout)))
-            .create_timeout(Some(config.connect_timeout))
-            .recycle_timeout(Some(config.connect_timeout))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|e| Error::new(ErrorKind::Config, format!("building the connection pool: {e}")))?;
+        let pool = pool::build(&config, config.pool_size.min(capabilities.max_connections))?;
         let sender = Sender::new(pool.clone(), capabilities.clone(), config.clone(), DEFAULT_DEADLINE);
         Ok(Self { pool, sender, capabilities, config })
     }

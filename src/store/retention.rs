@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::Store;
-use super::upkeep::{done, when_free};
+use super::upkeep::{done, run_under, when_free};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::pool::Object;
 
 /// What retention or the columnstore did to one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -109,32 +110,30 @@ async fn tables(client: &tokio_postgres::Client) -> Result<Vec<String>> {
 
 /// Day by day, oldest first, what can't be added up later is kept; then the pages that hold such rows
 /// are gone through, in transactions that are as large as [`DELETE_TARGET`] allows.
-async fn delete_old_rows_of(client: &tokio_postgres::Client, table: &str) -> Result<i64> {
+async fn delete_old_rows_of(client: &mut Object, table: &str) -> Result<i64> {
     let doing = format!("deleting old rows of {table}");
     let told = |e| Error::database(&doing, e);
-    client.batch_execute("SET statement_timeout = 0; RESET lock_timeout").await.map_err(told)?;
     for day in client.query("-- retention_due\nSELECT range_start FROM hitherto.retention_due($1)", &[&table]).await.map_err(told)? {
         let day: DateTime<Utc> = day.get(0);
-        let keep =
-            async || client.execute("-- retention_keep\nSELECT hitherto.retention_keep($1, $2)", &[&table, &day]).await.map_err(told);
+        let keep = async || {
+            run_under(client, PATIENT, "-- retention_keep\nSELECT hitherto.retention_keep($1, $2)", &[&table, &day]).await.map_err(told)
+        };
         when_free(keep).await?;
     }
     let pages = "-- retention_pages\nSELECT page_from, page_until FROM hitherto.retention_pages($1)";
     let Some(pages) = client.query_opt(pages, &[&table]).await.map_err(told)? else { return Ok(0) };
     let (mut from, end): (i64, i64) = (pages.get(0), pages.get(1));
-    client.batch_execute("SET statement_timeout = '1s'; SET lock_timeout = '500ms'").await.map_err(told)?;
-    let (mut count, mut step) = (0, DELETE_PAGES_FIRST);
+    let (mut count, mut step, mut settings) = (0, DELETE_PAGES_FIRST, HURRIED);
     while from < end {
         let (began, until) = (Instant::now(), (from + step).min(end));
         let delete = async || {
-            client
-                .query_one("-- retention_delete\nSELECT hitherto.retention_delete($1, $2, $3)", &[&table, &from, &until])
+            run_under(client, settings, "-- retention_delete\nSELECT hitherto.retention_delete($1, $2, $3)", &[&table, &from, &until])
                 .await
                 .map_err(told)
         };
         match when_free(delete).await {
-            Ok(row) => {
-                count += row.get::<_, i64>(0);
+            Ok(rows) => {
+                count += rows.first().map_or(0, |row| row.get::<_, i64>(0));
                 from = until;
                 step = next_size(step, began.elapsed());
             }
@@ -142,15 +141,20 @@ async fn delete_old_rows_of(client: &tokio_postgres::Client, table: &str) -> Res
             Err(e) if e.sqlstate() == Some("57014") && step > *DELETE_PAGES.start() => {
                 step = (step / 8).max(*DELETE_PAGES.start());
                 if step == *DELETE_PAGES.start() {
-                    client.batch_execute("SET statement_timeout = 0").await.map_err(told)?;
+                    settings = UNHURRIED;
                 }
             }
             Err(e) => return Err(e),
         }
     }
-    client.batch_execute("SET statement_timeout = 0; RESET lock_timeout").await.map_err(told)?;
     Ok(count)
 }
+
+/// What a day's sums take they take.
+const PATIENT: &str = "SET LOCAL statement_timeout = 0";
+/// A deletion keeps nobody waiting for long, and waits for nobody.
+const HURRIED: &str = "SET LOCAL statement_timeout = '1s'; SET LOCAL lock_timeout = '500ms'";
+const UNHURRIED: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '500ms'";
 
 /// At most twice as many as the last time.
 fn next_size(pages: i64, took: Duration) -> i64 {

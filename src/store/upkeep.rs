@@ -3,26 +3,48 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::Store;
 use crate::error::{Error, Result};
 use crate::lease::Lease;
+use crate::pool::Object;
 
 impl Store {
-    /// A connection without a deadline: a refresh may take long, and holds no transaction that a
-    /// deadline could end cleanly. Closed unless given back by [`done`].
+    /// A connection without a deadline: a refresh may take long, and commits in between, so that no
+    /// transaction could hold the setting. Closed unless given back by [`done`]. Behind a pooler nothing
+    /// holds from one transaction to the next, and the role's own `statement_timeout` stays in force.
     pub(super) async fn upkeep(&self) -> Result<Lease> {
         let mut lease = Lease::new(self.client().await?);
-        lease.client().batch_execute("SET statement_timeout = 0").await.map_err(|e| Error::database("preparing for upkeep", e))?;
+        if !lease.client().is_pooled() {
+            lease.client().batch_execute("SET statement_timeout = 0").await.map_err(|e| Error::database("preparing for upkeep", e))?;
+        }
         Ok(lease)
     }
 }
 
 /// Gives a connection back as it was.
 pub(super) async fn done(mut lease: Lease) -> Result<()> {
-    lease.client().batch_execute("RESET statement_timeout").await.map_err(|e| Error::database("ending upkeep", e))?;
+    if !lease.client().is_pooled() {
+        lease.client().batch_execute("RESET statement_timeout").await.map_err(|e| Error::database("ending upkeep", e))?;
+    }
     lease.give_back();
     Ok(())
+}
+
+/// Runs a statement in a transaction of its own, under settings that end with it.
+pub(super) async fn run_under(
+    client: &mut Object,
+    settings: &str,
+    statement: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let tx = client.transaction().await?;
+    tx.batch_execute(settings).await?;
+    let rows = tx.query(statement, params).await?;
+    tx.commit().await?;
+    Ok(rows)
 }
 
 /// Tries again for about a minute while somebody else is at the same work, as a background job may be

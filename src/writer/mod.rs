@@ -44,7 +44,6 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use chrono::Utc;
-use deadpool_postgres::Pool;
 use futures_util::future::{TryFutureExt, join_all, try_join_all};
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
@@ -52,6 +51,7 @@ use tokio::sync::SemaphorePermit;
 use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pool::Pool;
 use crate::records::{Record, WithRecord, with_record_of};
 use crate::spool::{Claim, KIND_RECORDS, Spool, SpoolLog};
 use queue::{AnyQueue, Queue};

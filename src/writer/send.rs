@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::Transaction;
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
 use tracing::Instrument;
@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::engine::{Capabilities, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, pool_error};
+use crate::pool::Pool;
 use crate::records::{OrderEvent, Record};
 
 /// How many times longer it may take when bad rows are set apart one by one.

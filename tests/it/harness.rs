@@ -120,7 +120,7 @@ pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
         let settings = format!("-c fsync=off {}", SERVER_OPTIONS.get().copied().unwrap_or_default());
-        let server = Server::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(), &settings);
+        let server = Server::new(free_port(), &settings);
         server.make_data(&server.data(), &[]);
         server.start().unwrap();
         server
@@ -188,6 +188,16 @@ impl Server {
             .arg("start"))
     }
 
+    /// Stops it at once, as a crash would.
+    pub(crate) fn stop(&self) -> Result<(), String> {
+        run(self.command("pg_ctl").args(["-w", "-s", "-m", "immediate", "stop", "-D"]).arg(self.data()))
+    }
+
+    /// Gives files to the user that the server runs as.
+    pub(crate) fn own(&self, path: &Path) -> Result<(), String> {
+        if is_root() { run(Command::new("chown").arg("-R").arg("postgres").arg(path)) } else { Ok(()) }
+    }
+
     pub(crate) fn config(&self) -> Config {
         Config::from_url(&format!("postgresql://postgres@127.0.0.1:{}/postgres", self.port)).unwrap()
     }
@@ -199,7 +209,7 @@ impl Server {
     }
 
     /// PostgreSQL refuses to run as root.
-    fn command_of(&self, path: &Path) -> Command {
+    pub(crate) fn command_of(&self, path: &Path) -> Command {
         if is_root() {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(path);
@@ -228,6 +238,11 @@ impl Server {
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
     output.status.success().then_some(()).ok_or_else(|| format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub(crate) fn is_root() -> bool {

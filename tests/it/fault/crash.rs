@@ -178,7 +178,7 @@ async fn write(writer: Writer, name: String, tally: Tally, stop: Arc<AtomicBool>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_lose_and_double_nothing() {
     let seed = Seed::new("kills");
-    let server = Server::own(SETTINGS);
+    let server = Server::lone(SETTINGS);
     let (runs, kills) = if long() { (10, 20) } else { (1, 12) };
     for n in 0..runs {
         run(&server, seed.value + n, kills).await;

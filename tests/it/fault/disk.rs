@@ -79,7 +79,7 @@ async fn write_until_full(writer: &Writer, tally: &Tally, random: &mut StdRng, i
 async fn a_writer_waits_for_room_under_the_servers_tables() {
     let Some(small) = Small::new("disk full under the tables", 48) else { return };
     let seed = Seed::new("disk full under the tables");
-    let server = Server::own(SETTINGS);
+    let server = Server::lone(SETTINGS);
     let admin = server.config().connect().await.unwrap();
     admin.batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", owned(&small).display())).await.unwrap();
     admin.batch_execute("CREATE DATABASE cramped TEMPLATE template0 TABLESPACE small").await.unwrap();

@@ -57,7 +57,7 @@ fn swap(server: &Server, from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_database_gets_whole_batches_under_its_own_modules_or_an_error_is_told() {
-    let server = Server::own(SETTINGS);
+    let server = Server::lone(SETTINGS);
     let (old, new) = (server.folder.join("old"), server.folder.join("new"));
     server.make_data(&new, &[]);
     let config = server.config().with_database("place");

@@ -14,7 +14,7 @@ pub(crate) const SETTINGS: &str = "-c fsync=on -c checkpoint_timeout=1h -c max_w
 
 impl Server {
     /// A server of one's own, started.
-    pub(crate) fn own(settings: &str) -> Self {
+    pub(crate) fn lone(settings: &str) -> Self {
         let server = Self::new(lasting_port(), settings);
         server.make_data(&server.data(), &[]);
         server.start().unwrap();

@@ -1,0 +1,321 @@
+//! Prepared statements without names, for poolers that may hand every transaction to another session.
+//!
+//! The driver prepares statements by name and uses them later. Before a pooler in transaction mode that
+//! fails: the name belongs to one session of the server, and other clients choose the same names. So each
+//! message that names a statement is rewritten: it is prepared without a name, and what uses it carries the
+//! text along, in one go that the pooler can't part. The answers to what was added are left out. A statement
+//! whose columns have changed in between ends the connection, before a value is read as what it is not.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// Follows messages without changing them, and finds the process number that is told at login.
+#[derive(Default)]
+pub(super) struct Frames {
+    head: Vec<u8>,
+    rest: usize,
+}
+
+/// The longest message that is kept: BackendKeyData.
+const KEY_DATA: usize = 13;
+
+impl Frames {
+    /// Looks at what came; the process number, if this is where it stands.
+    pub(super) fn look(&mut self, mut bytes: &[u8]) -> Option<u32> {
+        let mut found = None;
+        while let Some((first, after)) = bytes.split_first() {
+            if self.rest > 0 && !(self.head.first() == Some(&b'K') && self.head.len() < KEY_DATA) {
+                let n = self.rest.min(bytes.len());
+                self.rest -= n;
+                bytes = &bytes[n..];
+            } else {
+                self.head.push(*first);
+                self.rest = self.rest.saturating_sub(1);
+                bytes = after;
+                if let (5, [_, length @ ..]) = (self.head.len(), &self.head[..]) {
+                    self.rest = number(length).saturating_sub(4);
+                }
+            }
+            if self.rest == 0 && self.head.len() >= 5 {
+                if let [b'K', _, _, _, _, process_id @ ..] = &self.head[..] {
+                    found = process_id.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+                }
+                self.head.clear();
+            }
+        }
+        found
+    }
+
+    /// Whether the last message is whole.
+    pub(super) fn at_boundary(&self) -> bool {
+        self.head.is_empty()
+    }
+}
+
+fn number(bytes: &[u8]) -> usize {
+    bytes.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes) as usize)
+}
+
+/// A statement that the driver believes to be prepared.
+struct Statement {
+    text: Bytes,
+    /// How many parameters and of which types; once the server has told them, the same every time.
+    parameters: Vec<u8>,
+    columns: Option<Columns>,
+}
+
+/// Names and types of columns; none for a statement that returns no rows.
+type Columns = Vec<(Vec<u8>, u32)>;
+
+/// An answer that is due.
+enum Due {
+    /// The driver prepares the statement of this name.
+    Prepared(Bytes),
+    /// What was added before a use; the statement's columns.
+    Added(Option<Columns>),
+    /// The driver's own unnamed statement.
+    Own,
+    /// ReadyForQuery.
+    Ready,
+}
+
+/// What becomes of the description that follows.
+enum Description {
+    PassOn,
+    Note(Bytes),
+    LeaveOut(Option<Columns>),
+}
+
+pub(super) struct Unnamed {
+    statements: HashMap<Bytes, Statement>,
+    due: VecDeque<Due>,
+    description: Description,
+    client: Incoming,
+    server: Incoming,
+    /// Syncs that a COPY swallows, and that are yet to come.
+    swallowed: usize,
+    pub(super) to_server: BytesMut,
+    pub(super) to_client: BytesMut,
+}
+
+impl Default for Unnamed {
+    fn default() -> Self {
+        Self {
+            statements: HashMap::new(),
+            due: VecDeque::new(),
+            description: Description::PassOn,
+            client: Incoming::default(),
+            server: Incoming::default(),
+            swallowed: 0,
+            to_server: BytesMut::new(),
+            to_client: BytesMut::new(),
+        }
+    }
+}
+
+/// Bytes on their way in.
+#[derive(Default)]
+struct Incoming {
+    bytes: BytesMut,
+    /// Of the message under way, to be passed on as it is.
+    passing: usize,
+}
+
+impl Incoming {
+    /// The next whole message of one of these types; others are passed on.
+    fn next(&mut self, types: &[u8], out: &mut BytesMut) -> io::Result<Option<(u8, Bytes)>> {
+        loop {
+            if self.passing > 0 {
+                let n = self.passing.min(self.bytes.len());
+                out.put(self.bytes.split_to(n));
+                self.passing -= n;
+            }
+            if self.passing > 0 || self.bytes.len() < 5 {
+                return Ok(None);
+            }
+            let (kind, length) = (self.bytes[0], number(&self.bytes[1..5]));
+            if length < 4 {
+                return Err(broken("a message is shorter than its own length"));
+            }
+            if !types.contains(&kind) {
+                self.passing = length + 1;
+            } else if self.bytes.len() > length {
+                let mut message = self.bytes.split_to(length + 1).freeze();
+                message.advance(5);
+                return Ok(Some((kind, message)));
+            } else {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+fn broken(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
+}
+
+fn put(out: &mut BytesMut, kind: u8, parts: &[&[u8]]) {
+    let length: usize = parts.iter().map(|part| part.len()).sum::<usize>() + 4;
+    out.put_u8(kind);
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    parts.iter().for_each(|part| out.put_slice(part));
+}
+
+/// Takes a text off the front, its zero left out.
+fn text(message: &mut Bytes) -> io::Result<Bytes> {
+    let end = message.iter().position(|byte| *byte == 0).ok_or_else(|| broken("a text has no end"))?;
+    let text = message.split_to(end);
+    message.advance(1);
+    Ok(text)
+}
+
+impl Unnamed {
+    /// What the driver sends.
+    pub(super) fn from_client(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.client.bytes.extend_from_slice(bytes);
+        while let Some((kind, mut message)) = self.client.next(b"PDBCSQ", &mut self.to_server)? {
+            let out = &mut self.to_server;
+            match kind {
+                b'P' => {
+                    let name = text(&mut message)?;
+                    put(out, b'P', &[b"\0", &message]);
+                    if name.is_empty() {
+                        self.due.push_back(Due::Own);
+                    } else {
+                        let text = text(&mut message)?;
+                        self.statements.insert(name.clone(), Statement { text, parameters: message.to_vec(), columns: None });
+                        self.due.push_back(Due::Prepared(name));
+                    }
+                }
+                b'D' | b'C' if message.first() == Some(&b'S') => {
+                    message.advance(1);
+                    let name = text(&mut message)?;
+                    if kind == b'C' {
+                        self.statements.remove(&name);
+                    }
+                    put(out, kind, &[b"S\0"]);
+                }
+                b'B' => {
+                    let portal = text(&mut message)?;
+                    let name = text(&mut message)?;
+                    if !name.is_empty() {
+                        let statement = self.statements.get(&name).ok_or_else(|| broken("a statement is used that was not prepared"))?;
+                        put(out, b'P', &[b"\0", &statement.text, b"\0", &statement.parameters]);
+                        put(out, b'D', &[b"S\0"]);
+                        self.due.push_back(Due::Added(statement.columns.clone()));
+                    }
+                    put(out, b'B', &[&portal, b"\0\0", &message]);
+                }
+                b'S' if self.swallowed > 0 => {
+                    self.swallowed -= 1;
+                    put(out, b'S', &[]);
+                }
+                _ => {
+                    put(out, kind, &[&message]);
+                    if matches!(kind, b'S' | b'Q') {
+                        self.due.push_back(Due::Ready);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the server answers.
+    pub(super) fn from_server(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.server.bytes.extend_from_slice(bytes);
+        while let Some((kind, message)) = self.server.next(b"1tTnEGZ", &mut self.to_client)? {
+            let pass_on = match kind {
+                b'1' => match self.due.pop_front() {
+                    Some(Due::Prepared(name)) => {
+                        self.description = Description::Note(name);
+                        true
+                    }
+                    Some(Due::Added(columns)) => {
+                        self.description = Description::LeaveOut(columns);
+                        false
+                    }
+                    Some(Due::Own) => {
+                        self.description = Description::PassOn;
+                        true
+                    }
+                    Some(Due::Ready) | None => return Err(broken("a statement was prepared that nobody sent")),
+                },
+                b't' => match &self.description {
+                    Description::LeaveOut(_) => false,
+                    Description::Note(name) => {
+                        if let Some(statement) = self.statements.get_mut(name) {
+                            statement.parameters = message.to_vec();
+                        }
+                        true
+                    }
+                    Description::PassOn => true,
+                },
+                b'T' | b'n' => match std::mem::replace(&mut self.description, Description::PassOn) {
+                    Description::PassOn => true,
+                    Description::Note(name) => {
+                        let columns = columns(kind, message.clone())?;
+                        if let Some(statement) = self.statements.get_mut(&name) {
+                            statement.columns = Some(columns);
+                        }
+                        true
+                    }
+                    Description::LeaveOut(before) => {
+                        if before.is_some_and(|before| columns(kind, message.clone()).is_ok_and(|now| now != before)) {
+                            return Err(broken("the columns of a prepared statement have changed; connect again"));
+                        }
+                        false
+                    }
+                },
+                b'G' => {
+                    // The server throws away the Sync that follows the start of a COPY.
+                    match self.due.iter().position(|due| matches!(due, Due::Ready)) {
+                        Some(at) => drop(self.due.remove(at)),
+                        None => self.swallowed += 1,
+                    }
+                    true
+                }
+                b'Z' => {
+                    while let Some(due) = self.due.pop_front() {
+                        if matches!(due, Due::Ready) {
+                            break;
+                        }
+                    }
+                    self.description = Description::PassOn;
+                    true
+                }
+                _ => {
+                    self.description = Description::PassOn;
+                    true
+                }
+            };
+            if pass_on {
+                put(&mut self.to_client, kind, &[&message]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The columns of a RowDescription; `n`, NoData, has none.
+fn columns(kind: u8, mut message: Bytes) -> io::Result<Columns> {
+    if kind == b'n' {
+        return Ok(Vec::new());
+    }
+    let short = || broken("a row's description ends early");
+    let count = message.try_get_u16().map_err(|_| short())?;
+    (0..count)
+        .map(|_| {
+            let name = text(&mut message)?.to_vec();
+            if message.len() < 18 {
+                return Err(short());
+            }
+            message.advance(6);
+            let type_oid = message.get_u32();
+            message.advance(8);
+            Ok((name, type_oid))
+        })
+        .collect()
+}
