@@ -110,7 +110,7 @@ COMMENT ON FUNCTION legacy.execution_is_counted(legacy.module_registry, legacy.m
     'Whether an UPDATE of these figures tells of an execution, or amends one or writes back what was there';
 
 CREATE OR REPLACE FUNCTION legacy.module_registry_write()
-RETURNS trigger LANGUAGE plpgsql AS $$
+RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp AS $$
 DECLARE
     at timestamptz;
 BEGIN

@@ -20,7 +20,7 @@ COMMENT ON COLUMN legacy.module_health_checks.details_json IS 'details';
 COMMENT ON COLUMN legacy.module_health_checks.created_at IS 'checked_at, UTC';
 
 CREATE OR REPLACE FUNCTION legacy.module_health_checks_write()
-RETURNS trigger LANGUAGE plpgsql AS $$
+RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp AS $$
 DECLARE
     r hitherto.health_check;
     stands legacy.module_health_checks;

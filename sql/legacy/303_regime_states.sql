@@ -30,14 +30,16 @@ COMMENT ON COLUMN legacy.regime_states.updated_at IS 'Its latest step, UTC';
 
 CREATE OR REPLACE FUNCTION legacy.regime_states_write()
 -- Its writer has decided: one regime may end without the next.
-RETURNS trigger LANGUAGE plpgsql SET hitherto.regime_step = 'on' AS $$
+RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp AS $$
 DECLARE
     r hitherto.regime_state;
     decider text;
     since timestamptz;
     until timestamptz;
     past boolean;
+    step_before text := current_setting('hitherto.regime_step', true);
 BEGIN
+    PERFORM set_config('hitherto.regime_step', 'on', true);
     -- One decision on regimes at a time: what others decided meanwhile is seen from here on.
     PERFORM pg_advisory_xact_lock(hashtext('hitherto.regime_state'));
     IF TG_OP <> 'INSERT' THEN
@@ -46,6 +48,7 @@ BEGIN
     IF TG_OP = 'DELETE' THEN
         UPDATE hitherto.regime_state s SET status = 'superseded', effective_until = greatest(clock_timestamp(), s.effective_from)
         WHERE s.legacy_id = OLD.id AND s.status = 'active';
+        PERFORM set_config('hitherto.regime_step', coalesce(step_before, ''), true);
         RETURN CASE WHEN legacy.hide('regime_state', OLD.id, NULL, r.proposed_at) THEN OLD END;
     END IF;
     NEW.regime_type := legacy.word(NEW.regime_type, 'regime_states.regime_type',
@@ -105,6 +108,7 @@ BEGIN
     IF NEW.is_active AND r.status = 'proposed' THEN
         PERFORM hitherto.regime_put_in_force(r.regime_id, decider, coalesce(since, CASE TG_OP WHEN 'UPDATE' THEN clock_timestamp() END));
     END IF;
+    PERFORM set_config('hitherto.regime_step', coalesce(step_before, ''), true);
     SELECT v.* INTO NEW FROM legacy.regime_states v WHERE v.id = r.legacy_id;
     RETURN NEW;
 END

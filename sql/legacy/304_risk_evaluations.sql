@@ -24,7 +24,7 @@ COMMENT ON COLUMN legacy.risk_evaluations.model_version IS 'Version of the model
 COMMENT ON COLUMN legacy.risk_evaluations.created_at IS 'evaluated_at, UTC';
 
 CREATE OR REPLACE FUNCTION legacy.risk_evaluations_write()
-RETURNS trigger LANGUAGE plpgsql AS $$
+RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp AS $$
 DECLARE
     r hitherto.risk_evaluation;
     stands legacy.risk_evaluations;

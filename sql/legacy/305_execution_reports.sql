@@ -75,7 +75,7 @@ $$;
 COMMENT ON FUNCTION legacy.order_event_store(hitherto.order_event) IS 'Stores an order event under a fresh id';
 
 CREATE OR REPLACE FUNCTION legacy.execution_reports_write()
-RETURNS trigger LANGUAGE plpgsql AS $$
+RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp AS $$
 DECLARE
     blank hitherto.order_event;
     e hitherto.order_event;

@@ -50,7 +50,7 @@ $$;
 COMMENT ON FUNCTION legacy.positions(json) IS 'Positions as the store keeps them; refuses what is neither a quantity nor an object with one';
 
 CREATE OR REPLACE FUNCTION legacy.portfolio_snapshots_write()
-RETURNS trigger LANGUAGE plpgsql AS $$
+RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp AS $$
 DECLARE
     r hitherto.portfolio_snapshot;
     stands legacy.portfolio_snapshots;

@@ -109,12 +109,16 @@ $$;
 COMMENT ON FUNCTION legacy.import_regime_end(json) IS 'When an old regime that is not in force any more ended: by its own end, the next one''s beginning or its last change';
 
 CREATE OR REPLACE FUNCTION legacy.import_regimes_ended(source text, rows json)
-RETURNS void LANGUAGE plpgsql SET hitherto.regime_step = 'on' AS $$
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    step_before text := current_setting('hitherto.regime_step', true);
 BEGIN
+    PERFORM set_config('hitherto.regime_step', 'on', true);
     PERFORM pg_advisory_xact_lock(hashtext('hitherto.regime_state'));
     UPDATE hitherto.regime_state r SET status = 'superseded', effective_until = greatest(r.effective_from, legacy.import_regime_end(e.old))
     FROM json_array_elements(rows) AS e (old) JOIN hitherto.legacy_import_regime m ON m.old_id = (e.old ->> 'id')::bigint
     WHERE m.source = import_regimes_ended.source AND r.regime_id = m.regime_id AND r.status = 'active' AND NOT (e.old ->> 'newest')::boolean;
+    PERFORM set_config('hitherto.regime_step', coalesce(step_before, ''), true);
 END
 $$;
 COMMENT ON FUNCTION legacy.import_regimes_ended(text, json) IS 'Ends the regime that was active when it was copied and has ended since in the old database';
@@ -122,7 +126,7 @@ COMMENT ON FUNCTION legacy.import_regimes_ended(text, json) IS 'Ends the regime 
 -- The command adds to each regime whether it was in force, since when, until where the next one begins, and
 -- whether it is the newest active one: the old table let several be active, and only that one still is.
 CREATE OR REPLACE FUNCTION legacy.import_regime(source text, old json)
-RETURNS void LANGUAGE plpgsql SET hitherto.regime_step = 'on' AS $$
+RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     o legacy.regime_states := json_populate_record(NULL::legacy.regime_states, old);
     in_force boolean := (old ->> 'newest')::boolean;
@@ -130,7 +134,9 @@ DECLARE
     until timestamptz;
     decider text := coalesce(nullif(btrim(o.classified_by), ''), 'legacy');
     id text := gen_random_uuid();
+    step_before text := current_setting('hitherto.regime_step', true);
 BEGIN
+    PERFORM set_config('hitherto.regime_step', 'on', true);
     PERFORM pg_advisory_xact_lock(hashtext('hitherto.regime_state'));
     until := CASE WHEN since IS NOT NULL AND NOT in_force THEN greatest(since, legacy.import_regime_end(old)) END;
     IF in_force AND EXISTS (SELECT FROM hitherto.regime_state r WHERE greatest(r.effective_from, r.effective_until) > since) THEN
@@ -148,6 +154,7 @@ BEGIN
         PERFORM hitherto.regime_put_in_force(id, decider, since);
     END IF;
     INSERT INTO hitherto.legacy_import_regime VALUES (source, o.id, id);
+    PERFORM set_config('hitherto.regime_step', coalesce(step_before, ''), true);
 END
 $$;
 COMMENT ON FUNCTION legacy.import_regime(text, json) IS 'Stores an old regime as history, or puts it in force if it is the newest active one; one that was never in force is expired';

@@ -67,8 +67,8 @@ async fn look(store: &Store, report: &mut Report) -> Result<()> {
             report.findings.push(format!("{}: rows from {from} to {until} do not show yet; run: hitherto maintain", f.view_name));
         }
     }
-    for total in report.ledger.iter().filter(|total| total.quarantined > 0) {
-        report.findings.push(format!("{}: {} rows are in hitherto.quarantine", total.table_name, total.quarantined));
+    for total in report.ledger.iter().filter(|total| total.unresolved > 0) {
+        report.findings.push(format!("{}: {} rows wait in quarantine; see: hitherto quarantine list", total.table_name, total.unresolved));
     }
     look_at_modules(store, report).await?;
     report.loose_ends = store.loose_ends().await?;
@@ -82,6 +82,7 @@ async fn look(store: &Store, report: &mut Report) -> Result<()> {
         ));
     }
     let client = store.client().await?;
+    report.findings.extend(crate::migrate::role_flaws(&client).await?);
     let doing = "looking at the database";
     // No foreign key guards these two: checking it would halve the speed of COPY.
     let orphans = client

@@ -9,12 +9,14 @@ mod doctor;
 pub mod embedded;
 mod engine;
 mod export;
+mod grant;
 mod import_legacy;
 mod ingest;
 mod maintain;
 mod migrate;
 mod order;
 mod output;
+mod quarantine;
 mod regime;
 mod retention;
 mod spool;
@@ -75,6 +77,10 @@ enum Command {
     Retention(retention::Args),
     /// Seal the ledger into a chain of blocks, or verify that everything is as it was stored
     Audit(audit::Args),
+    /// Put a login into a role: owner, writer, analyst or exporter
+    Grant(grant::Args),
+    /// Records that could not be stored: show them, try them again, give them up
+    Quarantine(quarantine::Args),
     /// Show where an order stands, and its events
     Order(order::Args),
     /// Show every step of a proposal, from signal to fill
@@ -149,6 +155,8 @@ async fn run(cli: Cli, output: Output) -> Result<Ending> {
         Command::Maintain(args) => maintain::run(args, database, output).await,
         Command::Retention(args) => retention::run(args, database, output).await,
         Command::Audit(args) => audit::run(args, database, output).await,
+        Command::Grant(args) => grant::run(args, database, output).await,
+        Command::Quarantine(args) => quarantine::run(args, database, output).await,
         Command::Order(args) => order::run(args, database, output).await,
         Command::Trail(args) => trail::run(args, database, output).await,
         Command::Regime(args) => regime::run(args, database, output).await,

@@ -28,6 +28,9 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/152_module_heard", sql: include_str!("../../sql/schema/152_module_heard.sql") },
     File { name: "schema/160_legacy", sql: include_str!("../../sql/schema/160_legacy.sql") },
     File { name: "schema/161_legacy_import", sql: include_str!("../../sql/schema/161_legacy_import.sql") },
+    File { name: "schema/170_writer", sql: include_str!("../../sql/schema/170_writer.sql") },
+    File { name: "schema/171_owner_step", sql: include_str!("../../sql/schema/171_owner_step.sql") },
+    File { name: "schema/172_quarantine_resolution", sql: include_str!("../../sql/schema/172_quarantine_resolution.sql") },
 ];
 
 /// What only TimescaleDB has.
@@ -84,4 +87,12 @@ pub(super) const LEGACY: &[File] = &[
     File { name: "legacy/305_execution_reports", sql: include_str!("../../sql/legacy/305_execution_reports.sql") },
     File { name: "legacy/306_portfolio_snapshots", sql: include_str!("../../sql/legacy/306_portfolio_snapshots.sql") },
     File { name: "legacy/310_import", sql: include_str!("../../sql/legacy/310_import.sql") },
+];
+
+/// What the roles may do: replayed last.
+pub(super) const ROLE: &[File] = &[
+    File { name: "role/400_wanted", sql: include_str!("../../sql/role/400_wanted.sql") },
+    File { name: "role/401_difference", sql: include_str!("../../sql/role/401_difference.sql") },
+    File { name: "role/402_open", sql: include_str!("../../sql/role/402_open.sql") },
+    File { name: "role/403_grant", sql: include_str!("../../sql/role/403_grant.sql") },
 ];

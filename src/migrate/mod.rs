@@ -3,10 +3,13 @@
 //! Files under `sql/schema` and the engine's own folder are applied once, in the order of the number
 //! at the head of their names, each in one transaction with its line in `hitherto.schema_migration`:
 //! a migration that dies leaves whole files behind and the next run goes on from there. Files under
-//! `sql/views` and `sql/legacy` are replayed every time, in one transaction.
+//! `sql/views`, `sql/legacy` and `sql/role` are replayed every time, in one transaction.
 
 mod files;
+mod role;
 mod statement;
+
+pub use role::Role;
 
 use std::collections::BTreeMap;
 
@@ -61,6 +64,8 @@ pub struct Migrated {
     pub applied: Vec<String>,
     /// The database's schema version from now on.
     pub schema_version: i32,
+    /// What could not be done and is left to somebody with more privileges; the schema works without.
+    pub warnings: Vec<String>,
 }
 
 /// How a database's schema stands towards this program.
@@ -133,6 +138,14 @@ pub async fn schema_state(client: &Client, engine: Engine) -> Result<SchemaState
     Ok(compare(&applied, &wanted(engine)))
 }
 
+/// What is wrong with the roles and their privileges, each with what to do about it.
+///
+/// # Errors
+/// Whatever the database answers.
+pub async fn role_flaws(client: &Client) -> Result<Vec<String>> {
+    role::flaws(client).await
+}
+
 fn compare(applied: &BTreeMap<i32, (String, String)>, wanted: &[File]) -> SchemaState {
     if applied.is_empty() {
         return SchemaState::Empty;
@@ -175,7 +188,7 @@ async fn applied(client: &impl GenericClient) -> Result<BTreeMap<i32, (String, S
     Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
 }
 
-/// Brings the schema up to date and replays the views. Safe to run twice and by many at once: each file's
+/// Brings the schema up to date, makes the roles and replays the views. Safe to run twice and by many at once: each file's
 /// transaction takes an advisory lock and looks again at what is applied, so that one works while the
 /// others wait for it. No lock and no setting outlives its transaction: a pooler may stand in between.
 ///
@@ -192,11 +205,16 @@ pub async fn migrate(client: &mut Client, capabilities: &Capabilities) -> Result
         let applied = applied(&tx).await?;
         compare(&applied, &wanted).require_migratable()?;
         let Some(file) = wanted.iter().find(|file| !applied.contains_key(&file.version())) else {
-            for file in files::VIEWS.iter().chain(files::LEGACY) {
+            role::create(tx.client()).await?;
+            for file in files::VIEWS.iter().chain(files::LEGACY).chain(files::ROLE) {
                 apply(&tx, file).await?;
             }
             tx.commit().await.map_err(|e| Error::database("replaying the views", e))?;
-            return Ok(Migrated { engine, applied: now, schema_version: wanted.last().map_or(0, File::version) });
+            let warnings = role::flaws(client).await?;
+            for warning in &warnings {
+                tracing::warn!("{warning}");
+            }
+            return Ok(Migrated { engine, applied: now, schema_version: wanted.last().map_or(0, File::version), warnings });
         };
         if applied.is_empty() && engine == Engine::Timescaledb && !has_fit_timescaledb(&tx).await? {
             // A session that saw the extension come may know less of it than one that finds it there.
@@ -277,6 +295,8 @@ fn is_new_enough(version: &str) -> bool {
 async fn apply(tx: &Transaction<'_>, file: &File) -> Result<()> {
     let statements = statement::split(file.sql);
     for (number, text) in statements.iter().enumerate() {
+        // Only a superuser can tie a setting of ours to a function; of the one that is so, 171_owner_step makes another.
+        let text = &text.replace(" SET hitherto.regime_step = 'on' AS", " AS");
         tx.batch_execute(text).await.map_err(|e| {
             let at = format!("sql/{}.sql, statement {} of {} ({})", file.name, number + 1, statements.len(), statement::headline(text));
             Error::database(&at, e)
@@ -301,6 +321,7 @@ mod tests {
             ("postgresql", files::POSTGRESQL),
             ("views", files::VIEWS),
             ("legacy", files::LEGACY),
+            ("role", files::ROLE),
         ] {
             let on_disk: BTreeSet<String> = std::fs::read_dir(root.join(folder))
                 .unwrap()

@@ -17,6 +17,8 @@ pub struct LedgerTotal {
     pub rows: i64,
     /// Rows of them that went to quarantine.
     pub quarantined: i64,
+    /// Of those, the ones that are neither stored nor dropped yet.
+    pub unresolved: i64,
     /// Earliest row.
     pub min_time: Option<DateTime<Utc>>,
     /// Latest row.
@@ -36,11 +38,12 @@ impl Store {
             .await?
             .query(
                 "-- ledger_totals
-                 SELECT table_name, coalesce(b.batches, 0), coalesce(b.rows, 0)::bigint, coalesce(q.quarantined, 0), b.min_time, b.max_time, b.last_committed_at
+                 SELECT table_name, coalesce(b.batches, 0), coalesce(b.rows, 0)::bigint, coalesce(q.quarantined, 0), b.min_time, b.max_time, b.last_committed_at, coalesce(q.unresolved, 0)
                  FROM (SELECT table_name, count(*) AS batches, sum(row_count) AS rows, min(min_time) AS min_time,
                               max(max_time) AS max_time, max(committed_at) AS last_committed_at
                        FROM hitherto.ingest_batch GROUP BY table_name) b
-                 FULL JOIN (SELECT table_name, count(*) AS quarantined FROM hitherto.quarantine GROUP BY table_name) q USING (table_name)
+                 FULL JOIN (SELECT q.table_name, count(*) AS quarantined, count(*) FILTER (WHERE r.quarantine_id IS NULL) AS unresolved
+                            FROM hitherto.quarantine q LEFT JOIN hitherto.quarantine_resolution r USING (quarantine_id) GROUP BY q.table_name) q USING (table_name)
                  ORDER BY table_name",
                 &[],
             )
@@ -53,6 +56,7 @@ impl Store {
                 batches: row.get(1),
                 rows: row.get(2),
                 quarantined: row.get(3),
+                unresolved: row.get(7),
                 min_time: row.get(4),
                 max_time: row.get(5),
                 last_committed_at: row.get(6),

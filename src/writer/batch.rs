@@ -14,6 +14,8 @@ pub struct Batch<R> {
     pub(super) rows: Vec<R>,
     /// The id may stand in the ledger already, for it was derived from content or sent before.
     pub(super) known: bool,
+    /// A row that can't be stored fails the batch, in place of going to quarantine.
+    pub(super) whole: bool,
 }
 
 impl<R: Record> Batch<R> {
@@ -29,14 +31,25 @@ impl<R: Record> Batch<R> {
         Ok(Self::freeze(Uuid::now_v7(), producer.into(), rows, false))
     }
 
+    /// A batch whose rows nobody has checked: for tests of what the database makes of them.
+    #[doc(hidden)]
+    pub fn unchecked(producer: impl Into<String>, rows: Vec<R>) -> Self {
+        Self::freeze(Uuid::now_v7(), producer.into(), rows, false)
+    }
+
     /// A batch under an id that the caller derived from what is in it, rows checked by the caller.
-    #[cfg(feature = "cli")]
     pub(crate) fn derived(id: Uuid, producer: String, rows: Vec<R>) -> Self {
         Self::freeze(id, producer, rows, true)
     }
 
     pub(super) fn freeze(id: Uuid, producer: String, rows: Vec<R>, known: bool) -> Self {
-        Self { id, producer, rows, known }
+        Self { id, producer, rows, known, whole: false }
+    }
+
+    /// The same, to be stored whole or not at all: nothing of it goes to quarantine.
+    pub(crate) fn or_nothing(mut self) -> Self {
+        self.whole = true;
+        self
     }
 
     /// The batch's id, its line in the ledger.

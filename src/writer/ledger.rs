@@ -88,9 +88,10 @@ pub(super) async fn finish<R: Record>(tx: Transaction<'_>, batch: &Batch<R>, mod
     let (min_time, max_time) = (part.digests.min_time, part.digests.max_time);
     let (digest, rows_digest) = part.digests.finish();
     let mut modules: HashMap<&str, i64> = HashMap::new();
-    // Rows of one module tend to come together.
+    // Rows of one module tend to come together. One that the database does not take has no number, and its rows
+    // are refused.
     let mut last = None;
-    for (row, id) in batch.rows.iter().zip(module_ids) {
+    for (row, id) in batch.rows.iter().zip(module_ids).filter(|(_, id)| **id != 0) {
         if let Some(name) = row.module().filter(|name| last != Some(*name)) {
             modules.insert(name, *id);
             last = Some(name);

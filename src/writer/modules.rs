@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, RwLock};
 
+use super::part::Refused;
 use super::sql;
 use crate::error::{Error, Result};
 use crate::lease::Lease;
@@ -13,8 +14,9 @@ use crate::records::Record;
 pub(super) struct Modules(Arc<RwLock<HashMap<String, i64>>>);
 
 impl Modules {
-    /// For each row the id of the module it names, or 0; unknown modules are registered.
-    pub(super) async fn ids<R: Record>(&self, lease: &mut Lease, rows: &[R]) -> Result<Vec<i64>> {
+    /// For each row the id of the module it names, or 0; unknown modules are registered. Asked to, sets rows
+    /// apart whose module's name the database refuses: in their order, their id is 0.
+    pub(super) async fn ids<R: Record>(&self, lease: &mut Lease, rows: &[R], set_apart: bool) -> Result<(Vec<i64>, Vec<Refused>)> {
         let (mut ids, mut unknown) = (vec![0; rows.len()], Vec::new());
         {
             let known = self.0.read().unwrap_or_else(|e| e.into_inner());
@@ -32,14 +34,31 @@ impl Modules {
             }
         }
         if unknown.is_empty() {
-            return Ok(ids);
+            return Ok((ids, Vec::new()));
         }
         let names: BTreeSet<&str> = unknown.iter().filter_map(|place| rows[*place].module()).collect();
-        let registered = self.register(lease, names.into_iter().collect()).await?;
-        for place in unknown {
-            ids[place] = rows[place].module().and_then(|name| registered.get(name)).copied().unwrap_or_default();
+        let mut registered = HashMap::new();
+        let mut refusals: HashMap<&str, Error> = HashMap::new();
+        match self.register(lease, names.iter().copied().collect()).await {
+            Ok(all) => registered = all,
+            Err(error) if set_apart && error.is_data() => {
+                for name in names {
+                    match self.register(lease, vec![name]).await {
+                        Ok(one) => registered.extend(one),
+                        Err(error) if error.is_data() => drop(refusals.insert(name, error)),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Err(error) => return Err(error),
         }
-        Ok(ids)
+        let mut refused = Vec::new();
+        for place in unknown {
+            let Some(name) = rows[place].module() else { continue };
+            ids[place] = registered.get(name).copied().unwrap_or_default();
+            refused.extend(refusals.get(name).map(|error| Refused::by(place, error)));
+        }
+        Ok((ids, refused))
     }
 
     async fn register(&self, lease: &mut Lease, names: Vec<&str>) -> Result<HashMap<String, i64>> {

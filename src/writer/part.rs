@@ -29,6 +29,7 @@ pub(crate) struct Outcome {
 }
 
 /// A row that goes to quarantine.
+#[derive(Clone)]
 pub(super) struct Refused {
     /// Its place in the batch.
     pub(super) place: usize,

@@ -28,6 +28,8 @@ pub(super) struct Rows<'a, R> {
     pub(super) batch: &'a Batch<R>,
     /// Ids of the modules that the rows name.
     pub(super) module_ids: &'a [i64],
+    /// Rows that name a module which the database refuses.
+    pub(super) unnamed: &'a [Refused],
     /// The server knows COPY.
     pub(super) copy_in: bool,
 }
@@ -102,11 +104,12 @@ impl<R: Record> Rows<'_, R> {
             inserted.map_err(|e| self.error(e))?
         };
         part.stored += inserted;
-        if let Some(conflicts) = sql::conflicts::<R>()
+        let noted = sql::notes_conflicts(R::TABLE) && !self.batch.whole;
+        if let Some(conflicts) = sql::conflicts::<R>(noted)
             && inserted < rows.len() as u64
         {
             let statement = self.tx.prepare_cached(&conflicts).await.map_err(|e| self.error(e))?;
-            let params = if sql::notes_conflicts(R::TABLE) { &params[..] } else { &params[..arrays.len()] };
+            let params = if noted { &params[..] } else { &params[..arrays.len()] };
             for row in self.tx.query(&statement, params).await.map_err(|e| self.error(e))? {
                 let (n, stands): (i64, String) = (row.get(0), row.get(1));
                 let place = range.start + n as usize - 1;
@@ -119,12 +122,25 @@ impl<R: Record> Rows<'_, R> {
         Ok(())
     }
 
+    /// Takes the digest of a row that is not stored.
+    fn leave(&self, place: usize, part: &mut Part) {
+        let digests = row_digests(&self.batch.rows[place..=place], &self.module_ids[place..=place]);
+        digests.for_each(|digest| part.digests.leave(digest));
+    }
+
     /// Halves the rows until those that the database refuses stand alone; stores the others.
     pub(super) async fn store_halves(&self) -> Result<Part> {
         let step = async |text: &'static str| self.tx.batch_execute(text).await.map_err(|e| Error::database("setting bad rows apart", e));
-        let all = 0..self.batch.rows.len();
-        let mut ranges = vec![all];
-        let mut whole = Part::default();
+        let (mut ranges, mut whole, mut from) = (Vec::new(), Part::default(), 0);
+        for unnamed in self.unnamed {
+            ranges.push(from..unnamed.place);
+            from = unnamed.place + 1;
+            whole.refused.push(unnamed.clone());
+            self.leave(unnamed.place, &mut whole);
+        }
+        ranges.push(from..self.batch.rows.len());
+        // Taken from the end: the rows go in as they come.
+        ranges.reverse();
         while let Some(range) = ranges.pop() {
             step("SAVEPOINT part").await?;
             match self.store(range.clone()).await {
@@ -136,8 +152,7 @@ impl<R: Record> Rows<'_, R> {
                     step("ROLLBACK TO part; RELEASE part").await?;
                     if range.len() == 1 {
                         whole.refused.push(Refused::by(range.start, &error));
-                        let digests = row_digests(&self.batch.rows[range.clone()], &self.module_ids[range]);
-                        digests.for_each(|digest| whole.digests.leave(digest));
+                        self.leave(range.start, &mut whole);
                     } else {
                         let middle = range.start + range.len() / 2;
                         ranges.push(middle..range.end);

@@ -21,7 +21,7 @@ use crate::engine::{Capabilities, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, pool_error};
 use crate::pool::Pool;
-use crate::records::{OrderEvent, Record};
+use crate::records::Record;
 
 /// How many times longer it may take when bad rows are set apart one by one.
 const HALVING: u32 = 20;
@@ -99,7 +99,7 @@ impl Sender {
             known = true;
             // A module that was deleted by hand would condemn rows that are good.
             self.modules.forget();
-            if error.is_data() && !halve {
+            if error.is_data() && !halve && !batch.whole {
                 halve = true;
                 continue;
             }
@@ -130,7 +130,7 @@ impl Sender {
     }
 
     async fn attempt_on<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>, known: bool, halve: bool) -> Result<Outcome> {
-        let module_ids = self.modules.ids(lease, &batch.rows).await?;
+        let (module_ids, unnamed) = self.modules.ids(lease, &batch.rows, halve).await?;
         if known && let Some(line) = ledger::find(lease, batch).await? {
             let digest = digest(line.digest_form, batch, &module_ids);
             let stored = line.check(batch, &digest)?;
@@ -138,10 +138,15 @@ impl Sender {
             return Ok(Outcome { stored, refused });
         }
         let tx = self.begin::<R>(lease).await?;
-        let rows = Rows { tx: &tx, batch, module_ids: &module_ids, copy_in: self.capabilities.copy_in };
+        let rows = Rows { tx: &tx, batch, module_ids: &module_ids, unnamed: &unnamed, copy_in: self.capabilities.copy_in };
         let part = async { if halve { rows.store_halves().await } else { rows.store(0..batch.rows.len()).await } }
             .instrument(tracing::debug_span!("writer.rows"))
             .await?;
+        if batch.whole
+            && let Some(refused) = part.refused.first()
+        {
+            return Err(Error::new(ErrorKind::Invalid, refused.reason.clone()));
+        }
         match ledger::finish(tx, batch, &module_ids, part).instrument(tracing::debug_span!("writer.commit")).await {
             Err(error) if is_ledger_conflict(&error) => {
                 Err(Error::new(ErrorKind::Unreachable, format!("batch {} was sent twice at once; looking it up", batch.id)))
@@ -159,10 +164,6 @@ impl Sender {
         // can't see any more, would keep its locks, and the batch's next try waits for those.
         let limit = self.deadline.as_millis().clamp(1, i32::MAX as u128);
         let mut settings = format!("SET LOCAL statement_timeout = {limit}; SET LOCAL idle_in_transaction_session_timeout = {limit}");
-        if R::TABLE == OrderEvent::TABLE {
-            // Ids are claimed and orders folded for the batch as a whole, not by triggers row by row.
-            settings.push_str("; SET LOCAL hitherto.set_based = 'on'");
-        }
         if self.capabilities.engine == Engine::Timescaledb && !sql::can_copy(R::TABLE) {
             // A late replay looks its ids up in the columnstore; the default would stop it.
             settings.push_str("; SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0");

@@ -121,7 +121,12 @@ async fn the_demo_goes_through_the_whole_pipe_on_every_engine() {
         every_trail_is_complete(&db.store, db.name).await;
         let doctor = shell.run(&["doctor", "--json"]).await;
         let findings = document(&doctor)["findings"].clone();
-        assert_eq!((code(&doctor), findings), (1, serde_json::json!(["order_event: 1 rows are in hitherto.quarantine"])), "{}", db.name);
+        assert_eq!(
+            (code(&doctor), findings),
+            (1, serde_json::json!(["order_event: 1 rows wait in quarantine; see: hitherto quarantine list"])),
+            "{}",
+            db.name
+        );
         let page = document(&output)["page"].clone();
         let anomalies: Vec<&str> = page["anomalies"].as_array().unwrap().iter().map(|a| a["anomaly"].as_str().unwrap()).collect();
         assert_eq!(anomalies, ["event_id_conflict", "overfill", "void_of_unknown_fill"], "{}", db.name);

@@ -257,5 +257,5 @@ async fn rows_that_the_database_refuses_end_with_a_finding() {
     assert_eq!((code(&output), document(&output)["quarantined"].as_i64(), count(&db, CHECKS).await), (1, Some(5), 5));
     let output = shell.run(&["doctor", "--json"]).await;
     assert_eq!(code(&output), 1);
-    assert!(document(&output)["findings"][0].as_str().unwrap().contains("5 rows are in hitherto.quarantine"));
+    assert!(document(&output)["findings"][0].as_str().unwrap().contains("5 rows wait in quarantine"));
 }

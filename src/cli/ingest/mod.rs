@@ -217,7 +217,7 @@ impl Job {
             .store
             .client()
             .await?
-            .query("-- ingest_known\nSELECT batch_id FROM hitherto.ingest_batch WHERE batch_id = ANY ($1)", &[&ends])
+            .query("-- ingest_known\nSELECT batch_id FROM hitherto.batches_known($1) AS k (batch_id)", &[&ends])
             .await
             .map_err(|e| Error::database("looking the file up in the ledger", e))?;
         let known: std::collections::HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();

@@ -193,6 +193,11 @@ const SOURCES: &[Source] = &[
         "true", "s.quarantine_id"
     ),
     source!(
+        "quarantine_resolution", "s.quarantine_id",
+        "quarantine_id, resolution, batch_id, resolved_by, reason, login, resolved_at",
+        "true", "s.quarantine_id"
+    ),
+    source!(
         "regime_event", "s.event_number",
         "event_number, regime_id, event, actor, notes, login, event_at",
         "true", "s.event_number"
