@@ -87,6 +87,16 @@ impl Error {
         Self { kind, message, source: Some(Box::new(source)) }
     }
 
+    /// The same for a question with a deadline.
+    pub(crate) fn unanswered(doing: &str, failure: impl Into<Unanswered>) -> Self {
+        match failure.into() {
+            Unanswered::Database(source) => Self::database(doing, source),
+            Unanswered::Late(limit) => {
+                Self::new(ErrorKind::Timeout, format!("{doing}: the database did not answer within {} s", limit.as_secs_f64()))
+            }
+        }
+    }
+
     /// The same error, its words behind others.
     pub(crate) fn under(mut self, words: &str) -> Self {
         self.message.insert_str(0, words);
@@ -122,6 +132,20 @@ impl Error {
     /// raised): sending it again can't help.
     pub fn is_data(&self) -> bool {
         self.sqlstate().is_some_and(|c| matches!(&c[..2], "22" | "23" | "54") || c == "P0001")
+    }
+}
+
+/// Why a question has no answer.
+pub(crate) enum Unanswered {
+    /// The database, or the way to it, failed.
+    Database(tokio_postgres::Error),
+    /// It took longer than this.
+    Late(std::time::Duration),
+}
+
+impl From<tokio_postgres::Error> for Unanswered {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
     }
 }
 

@@ -199,13 +199,19 @@ async fn applied(client: &impl GenericClient) -> Result<BTreeMap<i32, (String, S
 pub async fn migrate(client: &mut Client, capabilities: &Capabilities) -> Result<Migrated> {
     let engine = capabilities.engine;
     let wanted = wanted(engine);
-    let mut now = Vec::new();
+    let (mut now, mut roles) = (Vec::new(), false);
     loop {
         let tx = turn(client).await?;
         let applied = applied(&tx).await?;
         compare(&applied, &wanted).require_migratable()?;
         let Some(file) = wanted.iter().find(|file| !applied.contains_key(&file.version())) else {
-            role::create(tx.client()).await?;
+            if !roles {
+                // Another database's migrator may make them just now, which would end this transaction.
+                tx.commit().await.map_err(|e| Error::database("making the roles", e))?;
+                role::create(client).await?;
+                roles = true;
+                continue;
+            }
             for file in files::VIEWS.iter().chain(files::LEGACY).chain(files::ROLE) {
                 apply(&tx, file).await?;
             }

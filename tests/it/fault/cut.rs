@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hitherto::records::{EventType, HealthCheck, Module, OrderEvent, Record, Side};
 use hitherto::{Config, Store, Writer, WriterConfig};
-use rand::seq::IndexedRandom;
+use rand::seq::SliceRandom;
 use tokio::sync::Mutex;
 
-use super::proxy::{Fault, From, Kind, Plan, Proxy};
+use super::proxy::{Fault, From, Plan, Proxy};
 use super::tally::{Tally, close};
 use super::{Seed, long, say};
 use crate::harness::{self, Db};
@@ -85,33 +85,22 @@ async fn batch(proxy: &Proxy, db: &Db, tally: &Tally, what: What, warm: bool, pl
 }
 
 /// Every message of a batch, cut before and after, of every kind of batch and on new and used connections.
-/// In the short form of it a sample, in which those at the end of a COPY and around COMMIT always are.
 async fn plans(proxy: &Proxy, db: &Db, tally: &Tally, seed: &Seed) -> Vec<(What, bool, Plan)> {
     let mut plans = Vec::new();
-    let mut random = seed.random();
     for what in What::ALL {
         for warm in [false, true] {
             batch(proxy, db, tally, what, warm, None).await;
             for from in [From::Client, From::Server] {
-                let kinds = proxy.seen(from);
-                let all: Vec<usize> = (0..kinds.len()).collect();
-                let sample: Vec<usize> = all.choose_multiple(&mut random, 12).copied().collect();
-                for message in all {
-                    if true {
-                        for fault in [Fault::CutAfter, Fault::CutBefore] {
-                            plans.push((what, warm, Plan { from, message, fault }));
-                        }
+                for message in 0..proxy.seen(from) {
+                    for fault in [Fault::CutAfter, Fault::CutBefore] {
+                        plans.push((what, warm, Plan { from, message, fault }));
                     }
                 }
             }
         }
     }
+    plans.shuffle(&mut seed.random());
     plans
-}
-
-/// The end of a COPY, the ledger's line and COMMIT, with their answers, are a batch's last messages.
-fn is_near_the_end(kinds: &[Kind], message: usize) -> bool {
-    message + 12 >= kinds.len() || kinds[message] == b'c'
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

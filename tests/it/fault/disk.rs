@@ -13,13 +13,13 @@ use super::{Seed, say};
 use crate::harness::{Server, is_root, run};
 
 /// A small file system of one's own, in memory.
-struct Small {
-    folder: PathBuf,
+pub(super) struct Small {
+    pub(super) folder: PathBuf,
 }
 
 impl Small {
     /// `None`, and a line that says why, where this program may not make one.
-    fn new(test: &str, megabytes: u32) -> Option<Self> {
+    pub(super) fn new(test: &str, megabytes: u32) -> Option<Self> {
         if !is_root() {
             say(&format!("{test}: skipped: only root can make a small file system"));
             return None;
@@ -39,13 +39,13 @@ impl Small {
     }
 
     /// Takes up all its room but so much.
-    fn fill(&self, left: u64) {
+    pub(super) fn fill(&self, left: u64) {
         let free = rustix::fs::statvfs(&self.folder).map(|s| s.f_bavail * s.f_frsize).unwrap();
         let mut ballast = std::fs::File::create(self.folder.join("ballast")).unwrap();
         std::io::copy(&mut std::io::Read::take(std::io::repeat(1), free.saturating_sub(left)), &mut ballast).unwrap();
     }
 
-    fn make_room(&self) {
+    pub(super) fn make_room(&self) {
         std::fs::remove_file(self.folder.join("ballast")).unwrap();
     }
 }

@@ -10,6 +10,7 @@ mod duplicate;
 mod identity;
 mod proxy;
 mod server;
+mod spool_kill;
 mod stall;
 mod tally;
 

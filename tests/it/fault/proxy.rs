@@ -36,17 +36,20 @@ pub(crate) struct Plan {
     pub(crate) fault: Fault,
 }
 
-/// A message's kind: its first byte, and 0 for the one that opens a connection.
-pub(crate) type Kind = u8;
-
 #[derive(Default)]
 struct State {
     plan: Option<Plan>,
     fired: bool,
     swallows: bool,
     drips: bool,
-    seen: Vec<(bool, Kind)>,
+    seen: [usize; 2],
     connections: Vec<JoinHandle<()>>,
+}
+
+impl State {
+    fn seen(&self, from: From) -> usize {
+        self.seen[from as usize]
+    }
 }
 
 /// Stands between a client and the server.
@@ -74,9 +77,9 @@ impl Proxy {
         Self { port, state, task }
     }
 
-    /// The database as it is seen through the proxy.
+    /// The database as it is seen through the proxy, which reads along.
     pub(crate) fn config(&self, of: &Config) -> Config {
-        Config::from_url(&format!("postgresql://postgres@127.0.0.1:{}/{}", self.port, of.database().unwrap())).unwrap()
+        Config::from_url(&format!("postgresql://postgres@127.0.0.1:{}/{}?sslmode=disable", self.port, of.database().unwrap())).unwrap()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -87,7 +90,7 @@ impl Proxy {
     pub(crate) fn arm(&self, plan: Option<Plan>) {
         let mut state = self.state();
         (state.plan, state.fired) = (plan, false);
-        state.seen.clear();
+        state.seen = [0; 2];
     }
 
     /// Whether the plan's message came.
@@ -95,9 +98,9 @@ impl Proxy {
         self.state().fired
     }
 
-    /// Kinds of the messages that came since the plan was made.
-    pub(crate) fn seen(&self, from: From) -> Vec<Kind> {
-        self.state().seen.iter().filter(|(client, _)| *client == (from == From::Client)).map(|(_, kind)| *kind).collect()
+    /// How many messages came since the plan was made.
+    pub(crate) fn seen(&self, from: From) -> usize {
+        self.state().seen(from)
     }
 
     /// From now on bytes go one by one.
@@ -206,7 +209,7 @@ impl Pump {
         }
     }
 
-    fn verdict(&self, kind: Kind) -> Verdict {
+    fn verdict(&self, kind: u8) -> Verdict {
         let mut state = self.state.lock().unwrap();
         if state.swallows {
             return Verdict::Swallow;
@@ -215,8 +218,8 @@ impl Pump {
         if self.from == From::Client && kind == b'X' {
             return Verdict::Pass { drips: false, cut: false };
         }
-        let number = state.seen.iter().filter(|(client, _)| *client == (self.from == From::Client)).count();
-        state.seen.push((self.from == From::Client, kind));
+        let number = state.seen(self.from);
+        state.seen[self.from as usize] += 1;
         let pass = Verdict::Pass { drips: state.drips, cut: false };
         match state.plan {
             Some(plan) if !state.fired && plan.from == self.from && plan.message == number => {
