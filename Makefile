@@ -1,6 +1,6 @@
 # `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebook test bench lint
+.PHONY: help setup demo notebook test fault bench lint
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,10 @@ test: ## Everything: both engines, the command, the notebooks
 	test -z "$$heavy" || { echo "the library without the command must not compile $$heavy"; exit 1; }
 	rm -rf target/test-lake && env -u DATABASE_URL -u PGHOST -u PGDATABASE target/debug/hitherto demo --lake target/test-lake > target/test-demo.txt
 	.venv/bin/python notebooks/check.py target/test-lake target/notebooks
+
+fault: ## The long fault suite: killed servers and writers, cut and stalled connections, full disks
+	@scripts/setup.sh test
+	HITHERTO_FAULT=long cargo test --test it -- fault:: --nocapture --test-threads=1
 
 bench: ## Writer, export and the orders' fold against the raw limit, a trail among 10,000,000 order events
 	@scripts/setup.sh test

@@ -62,6 +62,7 @@ impl Error {
         let kind = match source.code().map(|c| c.code()) {
             None if source.is_closed() || source.as_db_error().is_none() => ErrorKind::Unreachable,
             Some("42501" | "28P01" | "28000" | "3D000") => ErrorKind::Refused,
+            Some(_) if lacks_schema(&source) => ErrorKind::Refused,
             Some("57014") => ErrorKind::Timeout,
             Some(c) if c.starts_with("08") || c.starts_with("57P") || c.starts_with("53") => ErrorKind::Unreachable,
             _ => ErrorKind::Database,
@@ -76,11 +77,24 @@ impl Error {
                 if let Some(hint) = db.hint() {
                     text.push_str(&format!("; hint: {hint}"));
                 }
+                if lacks_schema(&source) {
+                    text.push_str("; the database lacks this store's schema, or a part of it; run: hitherto migrate");
+                }
                 text
             }
             None => format!("{at}{}", root_cause(&source)),
         };
         Self { kind, message, source: Some(Box::new(source)) }
+    }
+
+    /// The same for a question with a deadline.
+    pub(crate) fn unanswered(doing: &str, failure: impl Into<Unanswered>) -> Self {
+        match failure.into() {
+            Unanswered::Database(source) => Self::database(doing, source),
+            Unanswered::Late(limit) => {
+                Self::new(ErrorKind::Timeout, format!("{doing}: the database did not answer within {} s", limit.as_secs_f64()))
+            }
+        }
     }
 
     /// The same error, its words behind others.
@@ -119,6 +133,25 @@ impl Error {
     pub fn is_data(&self) -> bool {
         self.sqlstate().is_some_and(|c| matches!(&c[..2], "22" | "23" | "54") || c == "P0001")
     }
+}
+
+/// Why a question has no answer.
+pub(crate) enum Unanswered {
+    /// The database, or the way to it, failed.
+    Database(tokio_postgres::Error),
+    /// It took longer than this.
+    Late(std::time::Duration),
+}
+
+impl From<tokio_postgres::Error> for Unanswered {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// The schema, or a table of it, is not there.
+fn lacks_schema(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|db| matches!(db.code().code(), "42P01" | "3F000") && db.message().contains("\"hitherto"))
 }
 
 fn is_retryable_sqlstate(code: &str) -> bool {

@@ -20,6 +20,11 @@ impl Lease {
         self.object.as_mut().expect("a lease holds its connection until it is dropped")
     }
 
+    /// Takes the word back: the connection is in use again.
+    pub(crate) fn keep(&mut self) {
+        self.clean = false;
+    }
+
     pub(crate) fn give_back(&mut self) {
         self.clean = true;
     }

@@ -45,7 +45,7 @@ impl Store {
     pub async fn aggregate_freshness(&self) -> Result<Vec<Freshness>> {
         let doing = "reading hitherto.aggregate_freshness";
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 "-- aggregate_freshness
@@ -55,7 +55,7 @@ impl Store {
                 &[],
             )
             .await
-            .map_err(|e| Error::database(doing, e))?;
+            .map_err(|e| Error::unanswered(doing, e))?;
         Ok(rows
             .iter()
             .map(|row| Freshness {
@@ -87,12 +87,12 @@ impl Store {
                 &[],
             )
             .await
-            .map_err(|e| Error::database(doing, e))?;
+            .map_err(|e| Error::unanswered(doing, e))?;
         let mut refreshed = Vec::with_capacity(names.len());
         for row in names {
             let view_name: String = row.get(0);
             let refresh =
-                async || client.execute("CALL hitherto.aggregate_refresh($1)", &[&view_name]).await.map_err(|e| Error::database(doing, e));
+                async || client.execute("CALL hitherto.aggregate_refresh($1)", &[&view_name]).await.map_err(|e| Error::unanswered(doing, e));
             let error = match when_free(refresh).await {
                 Ok(_) => None,
                 Err(e) if e.sqlstate().is_some() => Some(e.to_string()),
@@ -102,7 +102,7 @@ impl Store {
                 client
                     .execute("UPDATE hitherto.aggregate SET last_error = $2 WHERE view_name = $1", &[&view_name, words])
                     .await
-                    .map_err(|e| Error::database(doing, e))?;
+                    .map_err(|e| Error::unanswered(doing, e))?;
             }
             refreshed.push(Refreshed { view_name, ranges: row.get(1), error });
         }

@@ -11,7 +11,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn health_check_latest(&self, module: &str, limit: u32) -> Result<Vec<HealthCheck>> {
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 "-- health_check_latest
@@ -21,7 +21,7 @@ impl Store {
                 &[&module, &i64::from(limit)],
             )
             .await
-            .map_err(|e| Error::database("reading health checks", e))?;
+            .map_err(|e| Error::unanswered("reading health checks", e))?;
         rows.iter()
             .map(|row| {
                 let mut check = HealthCheck::new(module, row.get::<_, String>(1)).at(row.get(0));

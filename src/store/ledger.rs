@@ -34,7 +34,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn ledger_totals(&self) -> Result<Vec<LedgerTotal>> {
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 "-- ledger_totals
@@ -48,7 +48,7 @@ impl Store {
                 &[],
             )
             .await
-            .map_err(|e| Error::database("reading the ledger", e))?;
+            .map_err(|e| Error::unanswered("reading the ledger", e))?;
         Ok(rows
             .iter()
             .map(|row| LedgerTotal {

@@ -54,7 +54,7 @@ impl Store {
     /// # Errors
     /// Whatever the database answers.
     pub async fn loose_ends(&self) -> Result<Vec<LooseEnd>> {
-        let rows = self.client().await?.query(LOOSE_ENDS, &[]).await.map_err(|e| Error::database("looking for loose ends", e))?;
+        let rows = self.asking().await?.query(LOOSE_ENDS, &[]).await.map_err(|e| Error::unanswered("looking for loose ends", e))?;
         Ok(rows.iter().map(|row| LooseEnd { table_name: row.get(0), names: row.get(1), count: row.get(2), newest: row.get(3) }).collect())
     }
 }

@@ -1,6 +1,7 @@
 //! What the platform asks and decides: one noun a file, SQL in place.
 
 mod aggregate;
+mod ask;
 mod audit;
 mod database_manager;
 mod grant;
@@ -46,12 +47,12 @@ use tracing::Instrument;
 
 use crate::config::Config;
 use crate::engine::Capabilities;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Unanswered};
 use crate::lease::{Lease, pool_error};
 use crate::migrate::{self, SchemaState};
 use crate::pool::{self, Object, Pool};
 use crate::records::{Json, Record};
-use crate::writer::{Batch, DEFAULT_DEADLINE, Patience, Sender, Stored, Writer, WriterConfig};
+use crate::writer::{Batch, Patience, Sender, Stored, Writer, WriterConfig};
 
 /// The future that [`Store::run_tx`] is handed.
 pub type TxFuture<'t, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 't>>;
@@ -81,11 +82,9 @@ impl Store {
     /// `Unreachable` when nobody answers; `Refused` when the login, the server or the schema is
     /// not fit (empty, behind, newer or diverged: the message says which and what to do).
     pub async fn connect(config: Config) -> Result<Self> {
-        let client = config.connect().await?;
-        let capabilities = Capabilities::detect(&client).await?;
-        migrate::schema_state(&client, capabilities.engine).await?.require_current()?;
-        drop(client);
-        Self::with_capabilities(config, capabilities)
+        let (store, state) = Self::connect_unchecked(config).await?;
+        state.require_current()?;
+        Ok(store)
     }
 
     /// Connects without looking at the schema: for tools that report on it.
@@ -94,15 +93,21 @@ impl Store {
     /// As [`Store::connect`], but for the schema's state.
     pub async fn connect_unchecked(config: Config) -> Result<(Self, SchemaState)> {
         let client = config.connect().await?;
-        let capabilities = Capabilities::detect(&client).await?;
-        let state = migrate::schema_state(&client, capabilities.engine).await?;
+        let looking = async {
+            let capabilities = Capabilities::detect(&client).await?;
+            let state = migrate::schema_state(&client, capabilities.engine).await?;
+            Ok((capabilities, state))
+        };
+        let (capabilities, state) = tokio::time::timeout(config.statement_timeout, looking)
+            .await
+            .unwrap_or_else(|_| Err(Error::unanswered(&format!("looking at {config}"), Unanswered::Late(config.statement_timeout))))?;
         drop(client);
         Ok((Self::with_capabilities(config, capabilities)?, state))
     }
 
     fn with_capabilities(config: Config, capabilities: Capabilities) -> Result<Self> {
         let pool = pool::build(&config, config.pool_size.min(capabilities.max_connections))?;
-        let sender = Sender::new(pool.clone(), capabilities.clone(), config.clone(), DEFAULT_DEADLINE);
+        let sender = Sender::new(pool.clone(), capabilities.clone(), config.clone(), config.statement_timeout);
         Ok(Self { pool, sender, capabilities, config })
     }
 

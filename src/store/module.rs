@@ -101,7 +101,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn module_get(&self, name: &str) -> Result<Option<ModuleRow>> {
         let row = self
-            .client()
+            .asking()
             .await?
             .query_opt(
                 "-- module_get
@@ -109,7 +109,7 @@ impl Store {
                 &[&name],
             )
             .await
-            .map_err(|e| Error::database("reading a module", e))?;
+            .map_err(|e| Error::unanswered("reading a module", e))?;
         Ok(row.as_ref().map(module_row))
     }
 
@@ -119,7 +119,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn module_list(&self) -> Result<Vec<ModuleRow>> {
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 "-- module_list
@@ -127,7 +127,7 @@ impl Store {
                 &[],
             )
             .await
-            .map_err(|e| Error::database("reading modules", e))?;
+            .map_err(|e| Error::unanswered("reading modules", e))?;
         Ok(rows.iter().map(module_row).collect())
     }
 
@@ -137,7 +137,7 @@ impl Store {
     /// `NotFound` for a module that is not registered.
     pub async fn module_set_status(&self, name: &str, status: ModuleStatus, error_message: Option<&str>) -> Result<()> {
         let changed = self
-            .client()
+            .asking()
             .await?
             .execute(
                 "-- module_set_status
@@ -145,7 +145,7 @@ impl Store {
                 &[&name, &status.as_str(), &error_message],
             )
             .await
-            .map_err(|e| Error::database("setting a module's status", e))?;
+            .map_err(|e| Error::unanswered("setting a module's status", e))?;
         if changed == 0 { Err(unknown(name)) } else { Ok(()) }
     }
 
@@ -167,7 +167,7 @@ impl Store {
 
     async fn stats(&self, name: Option<&str>) -> Result<Vec<ModuleStats>> {
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 "-- module_stats
@@ -177,7 +177,7 @@ impl Store {
                 &[&name],
             )
             .await
-            .map_err(|e| Error::database("reading hitherto.module_stats", e))?;
+            .map_err(|e| Error::unanswered("reading hitherto.module_stats", e))?;
         Ok(rows
             .iter()
             .map(|row| ModuleStats {
@@ -202,7 +202,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn module_silence(&self) -> Result<Vec<ModuleSilence>> {
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 "-- module_silence
@@ -211,7 +211,7 @@ impl Store {
                 &[],
             )
             .await
-            .map_err(|e| Error::database("reading hitherto.module_silence", e))?;
+            .map_err(|e| Error::unanswered("reading hitherto.module_silence", e))?;
         Ok(rows
             .iter()
             .map(|row| ModuleSilence {
@@ -233,7 +233,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn silent_since(&self) -> Result<Option<DateTime<Utc>>> {
         let row = self
-            .client()
+            .asking()
             .await?
             .query_opt(
                 "-- silent_since
@@ -247,7 +247,7 @@ impl Store {
                 &[],
             )
             .await
-            .map_err(|e| Error::database("looking for silence", e))?;
+            .map_err(|e| Error::unanswered("looking for silence", e))?;
         Ok(row.map(|row| row.get(0)))
     }
 }

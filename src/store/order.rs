@@ -72,7 +72,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn execution_report(&self, order_id: &str) -> Result<Option<ExecutionReport>> {
         let row = self
-            .client()
+            .asking()
             .await?
             .query_opt(
                 "-- execution_report
@@ -82,7 +82,7 @@ impl Store {
                 &[&order_id],
             )
             .await
-            .map_err(|e| Error::database("reading an execution report", e))?;
+            .map_err(|e| Error::unanswered("reading an execution report", e))?;
         Ok(row.map(|row| ExecutionReport {
             order_id: row.get(0),
             proposal_id: row.get(1),
@@ -109,7 +109,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn order_events(&self, order_id: &str) -> Result<Vec<OrderEventRow>> {
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 "-- order_events
@@ -119,7 +119,7 @@ impl Store {
                 &[&order_id],
             )
             .await
-            .map_err(|e| Error::database("reading an order's events", e))?;
+            .map_err(|e| Error::unanswered("reading an order's events", e))?;
         Ok(rows
             .iter()
             .map(|row| OrderEventRow {

@@ -27,7 +27,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn portfolio_latest(&self, limit: u32) -> Result<Vec<PortfolioRow>> {
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 "-- portfolio_latest
@@ -36,7 +36,7 @@ impl Store {
                 &[&i64::from(limit)],
             )
             .await
-            .map_err(|e| Error::database("reading portfolio snapshots", e))?;
+            .map_err(|e| Error::unanswered("reading portfolio snapshots", e))?;
         Ok(rows
             .iter()
             .map(|row| PortfolioRow { taken_at: row.get(0), snapshot_id: row.get(1), cash_balance: row.get(2), total_value: row.get(3) })

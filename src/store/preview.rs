@@ -51,10 +51,10 @@ impl Store {
             Engine::Postgresql => ROWS_DUE,
         };
         let doing = "looking what is due";
-        let client = self.client().await?;
+        let mut client = self.asking().await?;
         let mut due = Vec::new();
         for query in [REFRESH_DUE, trim] {
-            let rows = client.query(query, &[]).await.map_err(|e| Error::database(doing, e))?;
+            let rows = client.query(query, &[]).await.map_err(|e| Error::unanswered(doing, e))?;
             due.extend(rows.iter().map(|row| Due {
                 policy: row.get(0),
                 name: row.get(1),

@@ -39,7 +39,7 @@ impl Store {
     pub async fn decision_trail(&self, proposal_id: &str) -> Result<Vec<TrailStep>> {
         let doing = "reading hitherto.decision_trail";
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 "-- decision_trail
@@ -48,7 +48,7 @@ impl Store {
                 &[&proposal_id],
             )
             .await
-            .map_err(|e| Error::database(doing, e))?;
+            .map_err(|e| Error::unanswered(doing, e))?;
         rows.iter()
             .map(|row| {
                 Ok(TrailStep {

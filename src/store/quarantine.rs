@@ -114,7 +114,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn quarantine_list(&self, filter: &QuarantineFilter) -> Result<Vec<Quarantined>> {
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 concat!(
@@ -125,7 +125,7 @@ impl Store {
                 &[&filter.table_name, &filter.resolved, &filter.limit],
             )
             .await
-            .map_err(|e| Error::database("reading hitherto.quarantine", e))?;
+            .map_err(|e| Error::unanswered("reading hitherto.quarantine", e))?;
         Ok(rows.iter().map(quarantined).collect())
     }
 
@@ -135,11 +135,11 @@ impl Store {
     /// `NotFound` for a number that no row has.
     pub async fn quarantine_get(&self, quarantine_id: i64) -> Result<Quarantined> {
         let row = self
-            .client()
+            .asking()
             .await?
             .query_opt(concat!("-- quarantine_get\nSELECT ", columns!(), " WHERE q.quarantine_id = $1"), &[&quarantine_id])
             .await
-            .map_err(|e| Error::database("reading hitherto.quarantine", e))?;
+            .map_err(|e| Error::unanswered("reading hitherto.quarantine", e))?;
         row.as_ref().map(quarantined).ok_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
@@ -230,7 +230,7 @@ impl Store {
     ) -> Result<Resolved> {
         let doing = "noting what became of a row in quarantine";
         let noted = self
-            .client()
+            .asking()
             .await?
             .execute(
                 "-- quarantine_resolve
@@ -239,7 +239,7 @@ impl Store {
                 &[&quarantine_id, &resolution, &batch_id, &by, &reason],
             )
             .await
-            .map_err(|e| Error::database(doing, e))?;
+            .map_err(|e| Error::unanswered(doing, e))?;
         // Somebody else was at it at once: what they noted stands.
         if noted == 0
             && let Some(stands) = self.quarantine_get(quarantine_id).await?.resolution
@@ -253,11 +253,11 @@ impl Store {
 
     async fn batch_known(&self, batch_id: Uuid) -> Result<bool> {
         let row = self
-            .client()
+            .asking()
             .await?
             .query_opt("-- batch_known\nSELECT 1 FROM hitherto.batch_find($1)", &[&batch_id])
             .await
-            .map_err(|e| Error::database("looking a batch up in the ledger", e))?;
+            .map_err(|e| Error::unanswered("looking a batch up in the ledger", e))?;
         Ok(row.is_some())
     }
 }

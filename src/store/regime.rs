@@ -86,8 +86,8 @@ impl Store {
                     ],
                 )
                 .await
-                .map_err(|e| Error::database(doing, e))?;
-                let row = tx.query_one(FIND, &[&p.regime_id]).await.map_err(|e| Error::database(doing, e))?;
+                .map_err(|e| Error::unanswered(doing, e))?;
+                let row = tx.query_one(FIND, &[&p.regime_id]).await.map_err(|e| Error::unanswered(doing, e))?;
                 regime_state(&row)
             })
         })
@@ -124,7 +124,7 @@ impl Store {
                 tx.execute("-- regime_decide\nSELECT hitherto.regime_decide($1, $2, $3, $4)", &[&id, &confirm, &by, &notes])
                     .await
                     .map_err(|e| refusal(doing, e))?;
-                let row = tx.query_one(FIND, &[&id]).await.map_err(|e| Error::database(doing, e))?;
+                let row = tx.query_one(FIND, &[&id]).await.map_err(|e| Error::unanswered(doing, e))?;
                 regime_state(&row)
             })
         })
@@ -137,11 +137,11 @@ impl Store {
     /// Whatever the database answers.
     pub async fn regime_expire(&self) -> Result<i64> {
         let row = self
-            .client()
+            .asking()
             .await?
             .query_one("-- regime_expire\nSELECT hitherto.regime_expire()", &[])
             .await
-            .map_err(|e| Error::database("expiring regimes", e))?;
+            .map_err(|e| Error::unanswered("expiring regimes", e))?;
         Ok(row.get(0))
     }
 
@@ -150,7 +150,7 @@ impl Store {
     /// # Errors
     /// Whatever the database answers.
     pub async fn regime_get(&self, regime_id: &str) -> Result<Option<RegimeState>> {
-        let row = self.client().await?.query_opt(FIND, &[&regime_id]).await.map_err(|e| Error::database("reading a regime", e))?;
+        let row = self.asking().await?.query_opt(FIND, &[&regime_id]).await.map_err(|e| Error::unanswered("reading a regime", e))?;
         row.as_ref().map(regime_state).transpose()
     }
 
@@ -160,7 +160,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn regime_pending(&self) -> Result<Vec<RegimeState>> {
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 concat!(
@@ -172,7 +172,7 @@ impl Store {
                 &[],
             )
             .await
-            .map_err(|e| Error::database("reading proposed regimes", e))?;
+            .map_err(|e| Error::unanswered("reading proposed regimes", e))?;
         rows.iter().map(regime_state).collect()
     }
 
@@ -182,7 +182,7 @@ impl Store {
     /// Whatever the database answers.
     pub async fn regime_events(&self, regime_id: &str) -> Result<Vec<RegimeEvent>> {
         let rows = self
-            .client()
+            .asking()
             .await?
             .query(
                 "-- regime_events
@@ -190,7 +190,7 @@ impl Store {
                 &[&regime_id],
             )
             .await
-            .map_err(|e| Error::database("reading a regime's steps", e))?;
+            .map_err(|e| Error::unanswered("reading a regime's steps", e))?;
         Ok(rows
             .iter()
             .map(|row| RegimeEvent { regime_id: row.get(0), event: row.get(1), actor: row.get(2), notes: row.get(3), event_at: row.get(4) })
@@ -203,11 +203,11 @@ impl Store {
     /// Whatever the database answers.
     pub async fn regime_rule(&self) -> Result<RegimeRule> {
         let row = self
-            .client()
+            .asking()
             .await?
             .query_one("-- regime_rule\nSELECT confirm_below, confirm_crisis, crisis_deciders FROM hitherto.regime_rule", &[])
             .await
-            .map_err(|e| Error::database("reading the rule of confirmation", e))?;
+            .map_err(|e| Error::unanswered("reading the rule of confirmation", e))?;
         Ok(RegimeRule { confirm_below: row.get(0), confirm_crisis: row.get(1), crisis_deciders: row.get(2) })
     }
 
@@ -219,14 +219,14 @@ impl Store {
         if !(0.0..=1.0).contains(&rule.confirm_below) || !(1..=2).contains(&rule.crisis_deciders) {
             return Err(Error::new(ErrorKind::Invalid, format!("confirm_below is 0 to 1, and 1 or 2 people decide on crisis: {rule:?}")));
         }
-        self.client()
+        self.asking()
             .await?
             .execute(
                 "-- regime_rule_set\nUPDATE hitherto.regime_rule SET confirm_below = $1, confirm_crisis = $2, crisis_deciders = $3",
                 &[&rule.confirm_below, &rule.confirm_crisis, &rule.crisis_deciders],
             )
             .await
-            .map_err(|e| Error::database("setting the rule of confirmation", e))?;
+            .map_err(|e| Error::unanswered("setting the rule of confirmation", e))?;
         Ok(())
     }
 
@@ -236,11 +236,11 @@ impl Store {
     /// Whatever the database answers.
     pub async fn regime_active(&self) -> Result<Option<RegimeState>> {
         let row = self
-            .client()
+            .asking()
             .await?
             .query_opt(concat!("-- regime_active\nSELECT ", columns!(), " FROM hitherto.regime_state WHERE status = 'active'"), &[])
             .await
-            .map_err(|e| Error::database("reading the active regime", e))?;
+            .map_err(|e| Error::unanswered("reading the active regime", e))?;
         row.as_ref().map(regime_state).transpose()
     }
 }
@@ -251,7 +251,7 @@ fn refusal(doing: &str, error: tokio_postgres::Error) -> Error {
         Some("P0002") => ErrorKind::NotFound,
         Some("55000") => ErrorKind::Conflict,
         Some("22023") => ErrorKind::Invalid,
-        _ => return Error::database(doing, error),
+        _ => return Error::unanswered(doing, error),
     };
     let words = error.as_db_error().map(|e| [Some(e.message()), e.hint()].into_iter().flatten().collect::<Vec<_>>().join("; "));
     Error::new(kind, words.unwrap_or_default()).caused_by(error)

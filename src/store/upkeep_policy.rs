@@ -53,7 +53,7 @@ impl Store {
     /// # Errors
     /// Whatever the database answers.
     pub async fn upkeep_policies(&self) -> Result<Vec<UpkeepPolicy>> {
-        let rows = self.client().await?.query(POLICIES, &[]).await.map_err(|e| Error::database("reading hitherto.upkeep_policy", e))?;
+        let rows = self.asking().await?.query(POLICIES, &[]).await.map_err(|e| Error::unanswered("reading hitherto.upkeep_policy", e))?;
         Ok(rows.iter().map(policy).collect())
     }
 
@@ -71,9 +71,9 @@ impl Store {
                 // Two that change one table take turns, so that each checks what will be there.
                 tx.execute("-- upkeep_lock\nSELECT FROM hitherto.upkeep_policy WHERE table_name = $1 FOR UPDATE", &[&table_name])
                     .await
-                    .map_err(|e| Error::database(doing, e))?;
+                    .map_err(|e| Error::unanswered(doing, e))?;
                 let all: Vec<UpkeepPolicy> =
-                    tx.query(POLICIES, &[]).await.map_err(|e| Error::database(doing, e))?.iter().map(policy).collect();
+                    tx.query(POLICIES, &[]).await.map_err(|e| Error::unanswered(doing, e))?.iter().map(policy).collect();
                 let Some(mut new) = all.iter().find(|p| p.table_name == table_name).cloned() else {
                     let aggregate = tx
                         .query_opt(
@@ -81,7 +81,7 @@ impl Store {
                             &[&table_name],
                         )
                         .await
-                        .map_err(|e| Error::database(doing, e))?;
+                        .map_err(|e| Error::unanswered(doing, e))?;
                     return Err(without_policy(&table_name, aggregate.map(|row| row.get(0)), &all));
                 };
                 change.apply(&mut new)?;
@@ -96,7 +96,7 @@ impl Store {
                     &[&table_name, &new.drop_after_seconds, &new.columnstore_after_seconds, &new.refresh_every_seconds],
                 )
                 .await
-                .map_err(|e| Error::database(doing, e))?;
+                .map_err(|e| Error::unanswered(doing, e))?;
                 Ok(new)
             })
         })
@@ -113,7 +113,7 @@ impl Store {
             return Err(without_policy(table_name, None, &known));
         }
         let seconds = kept(drop_after)?;
-        self.client()
+        self.asking()
             .await?
             .execute(
                 "-- retention_set
@@ -121,7 +121,7 @@ impl Store {
                 &[&table_name, &seconds],
             )
             .await
-            .map_err(|e| Error::database("setting a retention policy", e))?;
+            .map_err(|e| Error::unanswered("setting a retention policy", e))?;
         Ok(())
     }
 }

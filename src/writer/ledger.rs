@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use deadpool_postgres::Transaction;
 use postgres_types::ToSql;
-use uuid::Uuid;
 
 use super::batch::{Batch, Stored};
 use super::part::{Outcome, Part, Refused};
@@ -23,16 +22,22 @@ pub(super) struct LedgerLine {
 
 impl LedgerLine {
     /// The batch is stored, if it is this one.
-    pub(super) fn check(self, id: Uuid, digest: &[u8]) -> Result<Stored> {
+    pub(super) fn check<R>(self, batch: &Batch<R>, digest: &[u8]) -> Result<Stored> {
         if self.digest != digest {
             return Err(Error::new(
                 ErrorKind::Conflict,
-                format!("batch {id} stands in the ledger with other content; an id is given once"),
+                format!("batch {} stands in the ledger with other content; an id is given once", batch.id),
             ));
         }
         let count = |n: i64| u64::try_from(n).unwrap_or_default();
-        Ok(Stored { rows: count(self.rows), quarantined: count(self.quarantined), already: true, duplicates: 0 })
+        let (rows, quarantined) = (count(self.rows), count(self.quarantined));
+        Ok(Stored { rows, duplicates: duplicates(batch, rows, quarantined), quarantined, already: true })
     }
+}
+
+/// Rows that the table had already: those that were neither stored nor refused.
+fn duplicates<R>(batch: &Batch<R>, stored: u64, quarantined: u64) -> u64 {
+    (batch.rows.len() as u64).saturating_sub(stored + quarantined)
 }
 
 /// The ledger's word on a batch that may have been stored before.
@@ -64,7 +69,10 @@ pub(super) async fn find_refused<R: Record>(lease: &mut Lease, batch: &Batch<R>)
 }
 
 /// Quarantine, ledger line, COMMIT.
-pub(super) async fn finish<R: Record>(tx: Transaction<'_>, batch: &Batch<R>, part: Part) -> Result<Outcome> {
+///
+/// The rows were stored under these numbers of modules, which were asked for before. If they are not the
+/// modules' numbers in this transaction, nothing is committed.
+pub(super) async fn finish<R: Record>(tx: Transaction<'_>, batch: &Batch<R>, module_ids: &[i64], part: Part) -> Result<Outcome> {
     let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
     for Refused { place, sqlstate, reason } in &part.refused {
         let record = written(&batch.rows[*place]);
@@ -74,13 +82,30 @@ pub(super) async fn finish<R: Record>(tx: Transaction<'_>, batch: &Batch<R>, par
             .map_err(|e| Error::database(&doing(), e))?;
     }
     let quarantined = part.refused.len() as u64;
-    let duplicates = (batch.rows.len() as u64).saturating_sub(part.stored + quarantined);
+    let duplicates = duplicates(batch, part.stored, quarantined);
     let statement = tx.prepare_cached(sql::LEDGER_INSERT).await.map_err(|e| Error::database(&doing(), e))?;
     let rows = i64::try_from(part.stored).unwrap_or(i64::MAX);
     let (min_time, max_time) = (part.digests.min_time, part.digests.max_time);
     let (digest, rows_digest) = part.digests.finish();
-    let line: [&(dyn ToSql + Sync); 8] = [&batch.id, &batch.producer, &R::TABLE, &rows, &min_time, &max_time, &digest, &rows_digest];
-    tx.execute(&statement, &line).await.map_err(|e| Error::database(&doing(), e))?;
+    let mut modules: HashMap<&str, i64> = HashMap::new();
+    // Rows of one module tend to come together. One that the database does not take has no number, and its rows
+    // are refused.
+    let mut last = None;
+    for (row, id) in batch.rows.iter().zip(module_ids).filter(|(_, id)| **id != 0) {
+        if let Some(name) = row.module().filter(|name| last != Some(*name)) {
+            modules.insert(name, *id);
+            last = Some(name);
+        }
+    }
+    let (names, ids): (Vec<&str>, Vec<i64>) = modules.into_iter().unzip();
+    let line: [&(dyn ToSql + Sync); 10] =
+        [&batch.id, &batch.producer, &R::TABLE, &rows, &min_time, &max_time, &digest, &rows_digest, &names, &ids];
+    if tx.execute(&statement, &line).await.map_err(|e| Error::database(&doing(), e))? == 0 {
+        return Err(Error::new(
+            ErrorKind::Unreachable,
+            format!("batch {}: its modules go by other numbers here, as in another database under the old one's name; asking anew", batch.id),
+        ));
+    }
     tx.commit().await.map_err(|e| Error::database(&doing(), e))?;
     let stored = Stored { rows: part.stored, duplicates, quarantined, already: false };
     Ok(Outcome { stored, refused: part.refused })

@@ -97,6 +97,8 @@ impl Sender {
             };
             // From now on the batch may be there: its COMMIT's answer may be what was lost.
             known = true;
+            // A module that was deleted by hand would condemn rows that are good.
+            self.modules.forget();
             if error.is_data() && !halve && !batch.whole {
                 halve = true;
                 continue;
@@ -128,14 +130,10 @@ impl Sender {
     }
 
     async fn attempt_on<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>, known: bool, halve: bool) -> Result<Outcome> {
-        if halve {
-            // A module that was deleted by hand would condemn rows that are good.
-            self.modules.forget();
-        }
         let (module_ids, unnamed) = self.modules.ids(lease, &batch.rows, halve).await?;
         if known && let Some(line) = ledger::find(lease, batch).await? {
             let digest = digest(line.digest_form, batch, &module_ids);
-            let stored = line.check(batch.id, &digest)?;
+            let stored = line.check(batch, &digest)?;
             let refused = if stored.quarantined > 0 { ledger::find_refused(lease, batch).await? } else { Vec::new() };
             return Ok(Outcome { stored, refused });
         }
@@ -153,7 +151,7 @@ impl Sender {
         {
             return Err(Error::new(ErrorKind::Invalid, refused.reason.clone()));
         }
-        match ledger::finish(tx, batch, part).instrument(tracing::debug_span!("writer.commit")).await {
+        match ledger::finish(tx, batch, &module_ids, part).instrument(tracing::debug_span!("writer.commit")).await {
             Err(error) if is_ledger_conflict(&error) => {
                 Err(Error::new(ErrorKind::Unreachable, format!("batch {} was sent twice at once; looking it up", batch.id)))
             }
@@ -166,8 +164,10 @@ impl Sender {
         // The fold needs to see what others committed while it waited, whatever the database's default.
         let builder = lease.client().build_transaction().isolation_level(IsolationLevel::ReadCommitted);
         let tx = builder.start().await.map_err(|e| Error::database(doing, e))?;
-        // The server gives up when this side does: an abandoned statement would keep its locks.
-        let mut settings = format!("SET LOCAL statement_timeout = {}", self.deadline.as_millis().clamp(1, i32::MAX as u128));
+        // The server gives up when this side does: an abandoned statement, or a transaction whose client it
+        // can't see any more, would keep its locks, and the batch's next try waits for those.
+        let limit = self.deadline.as_millis().clamp(1, i32::MAX as u128);
+        let mut settings = format!("SET LOCAL statement_timeout = {limit}; SET LOCAL idle_in_transaction_session_timeout = {limit}");
         if self.capabilities.engine == Engine::Timescaledb && !sql::can_copy(R::TABLE) {
             // A late replay looks its ids up in the columnstore; the default would stop it.
             settings.push_str("; SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0");

@@ -107,9 +107,12 @@ SELECT row_count, digest, digest_form, quarantined FROM hitherto.batch_find($1)"
 pub(super) const QUARANTINE_FIND: &str = "-- quarantine_find
 SELECT record, sqlstate, reason FROM hitherto.batch_refused($1)";
 
+/// No line where modules go by other numbers than those that the rows were stored under.
 pub(super) const LEDGER_INSERT: &str = "-- ledger_insert
 INSERT INTO hitherto.ingest_batch (batch_id, producer, table_name, row_count, min_time, max_time, digest, digest_form, rows_digest)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 2, $8)";
+SELECT $1::uuid, $2::text, $3::text, $4::bigint, $5::timestamptz, $6::timestamptz, $7::bytea, 2, $8::bytea
+WHERE cardinality($9::text[]) = (SELECT count(*) FROM unnest($9::text[], $10::bigint[]) AS used (name, module_id)
+                                 JOIN hitherto.module_ensure($9::text[]) AS here USING (name, module_id))";
 
 pub(super) const MODULE_ENSURE: &str = "-- module_ensure\nSELECT name, module_id FROM hitherto.module_ensure($1)";
 

@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use crate::harness;
 
 #[derive(Debug, Clone, PartialEq)]
-struct Report {
+pub(crate) struct Report {
     texts: [Option<String>; 5],
     quantity: Option<Decimal>,
     status: String,
@@ -26,17 +26,17 @@ struct Report {
     commission: Decimal,
     times: [Option<DateTime<Utc>>; 5],
     anomalies: Vec<String>,
-    events: i64,
+    pub(crate) events: i64,
 }
 
 const UNIT: i128 = 10i128.pow(18);
 
-fn decimal(units: i128) -> Decimal {
+pub(crate) fn decimal(units: i128) -> Decimal {
     Decimal::from_units(units).unwrap()
 }
 
 /// The fold, by the book. Quantities and prices have six places at most, so that all fits 128 bits.
-fn fold(events: &[OrderEvent]) -> Report {
+pub(crate) fn fold(events: &[OrderEvent]) -> Report {
     use EventType as E;
     let mut events: Vec<&OrderEvent> = events.iter().collect();
     let place = |kind: E| {
@@ -145,7 +145,7 @@ fn fold(events: &[OrderEvent]) -> Report {
     }
 }
 
-async fn reported(store: &Store, order_id: &str) -> Report {
+pub(crate) async fn reported(store: &Store, order_id: &str) -> Report {
     let row = store
         .client()
         .await

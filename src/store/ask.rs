@@ -1,0 +1,60 @@
+//! Questions to the database, each with a deadline.
+
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::Store;
+use crate::error::{Unanswered, Result};
+use crate::lease::Lease;
+
+type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A connection for statements that are to be answered within [`Config::statement_timeout`](crate::Config).
+/// One that was not answered, or not waited for, is closed.
+pub(super) struct Asking {
+    lease: Lease,
+    limit: Duration,
+}
+
+impl Store {
+    /// A connection of the pool, for short questions.
+    pub(super) async fn asking(&self) -> Result<Asking> {
+        Ok(Asking { lease: Lease::new(self.client().await?), limit: self.config.statement_timeout })
+    }
+}
+
+impl Asking {
+    pub(super) async fn query(&mut self, statement: &str, params: Params<'_>) -> Result<Vec<Row>, Unanswered> {
+        self.lease.keep();
+        let answer = tokio::time::timeout(self.limit, self.lease.client().query(statement, params)).await;
+        let answer = answer.map_err(|_| Unanswered::Late(self.limit))?;
+        self.lease.give_back();
+        Ok(answer?)
+    }
+
+    pub(super) async fn query_one(&mut self, statement: &str, params: Params<'_>) -> Result<Row, Unanswered> {
+        self.lease.keep();
+        let answer = tokio::time::timeout(self.limit, self.lease.client().query_one(statement, params)).await;
+        let answer = answer.map_err(|_| Unanswered::Late(self.limit))?;
+        self.lease.give_back();
+        Ok(answer?)
+    }
+
+    pub(super) async fn query_opt(&mut self, statement: &str, params: Params<'_>) -> Result<Option<Row>, Unanswered> {
+        self.lease.keep();
+        let answer = tokio::time::timeout(self.limit, self.lease.client().query_opt(statement, params)).await;
+        let answer = answer.map_err(|_| Unanswered::Late(self.limit))?;
+        self.lease.give_back();
+        Ok(answer?)
+    }
+
+    pub(super) async fn execute(&mut self, statement: &str, params: Params<'_>) -> Result<u64, Unanswered> {
+        self.lease.keep();
+        let answer = tokio::time::timeout(self.limit, self.lease.client().execute(statement, params)).await;
+        let answer = answer.map_err(|_| Unanswered::Late(self.limit))?;
+        self.lease.give_back();
+        Ok(answer?)
+    }
+}
