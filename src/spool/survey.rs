@@ -84,8 +84,7 @@ fn look(survey: &mut SpoolSurvey, folder: &Path, table: String) -> Result<()> {
     let expected = if at.segment > 0 { at.segment + 1 } else { numbers.first().copied().unwrap_or(1) };
     let missing = (expected..numbers.last().copied().unwrap_or(0)).filter(|number| !numbers.contains(number));
     survey.findings.extend(missing.map(|segment| SpoolFinding::Missing { table: table.clone(), segment }));
-    let mut found =
-        SpoolTable { table: table.clone(), segments: 0, batches: 0, records: 0, bytes: 0, oldest_at: None, foreign: false };
+    let mut found = SpoolTable { table: table.clone(), segments: 0, batches: 0, records: 0, bytes: 0, oldest_at: None, foreign: false };
     let mut batches = BTreeSet::new();
     for number in numbers.iter().copied() {
         let bytes = match files.open(&folder.join(segment_name(number)), false).and_then(|file| read_all(&*file)) {

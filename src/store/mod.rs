@@ -149,7 +149,12 @@ impl Store {
 
     /// [`Store::batch_store`] with more patience, or less.
     #[cfg(feature = "cli")]
-    pub(crate) async fn batch_send<R: Record>(&self, batch: &Batch<R>, patience: Patience, on_retry: impl FnMut(&Error) + Send) -> Result<Stored> {
+    pub(crate) async fn batch_send<R: Record>(
+        &self,
+        batch: &Batch<R>,
+        patience: Patience,
+        on_retry: impl FnMut(&Error) + Send,
+    ) -> Result<Stored> {
         self.sender.send(batch, patience, on_retry).await.map(|outcome| outcome.stored)
     }
 

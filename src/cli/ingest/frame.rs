@@ -67,7 +67,8 @@ pub(super) fn read<R: Record>(frame: &SpooledFrame) -> Result<Read<R>> {
         return Err(refused("lines that a newer program wrote; use the newer program"));
     }
     let mut lines = frame.payload.split(|b| *b == b'\n');
-    let head: Head = serde_json::from_slice(lines.next().unwrap_or_default()).map_err(|e| refused(&format!("a frame that can't be read: {e}")))?;
+    let head: Head =
+        serde_json::from_slice(lines.next().unwrap_or_default()).map_err(|e| refused(&format!("a frame that can't be read: {e}")))?;
     let mut piece = Piece::new(head.key, head.before, head.from, frame.head.rows as usize);
     let (mut bad, mut reason) = (Vec::new(), String::new());
     piece.closes = head.closes;
