@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hitherto::{Config, Store, WriterConfig};
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -55,11 +54,12 @@ fn converse(child: &mut Command, stalled: &watch::Sender<bool>) -> f64 {
 /// Passes everything on until it is stalled; then it holds connections and passes nothing.
 async fn forward(mut client: TcpStream, server: String, mut stalled: watch::Receiver<bool>) {
     let mut to = TcpStream::connect(server).await.unwrap();
+    let stalled = async { drop(stalled.wait_for(|stalled| *stalled).await) };
     tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut client, &mut to) => {}
-        _ = stalled.wait_for(|stalled| *stalled) => std::future::pending().await,
+        _ = tokio::io::copy_bidirectional(&mut client, &mut to) => return,
+        () = stalled => {}
     }
-    let _ = client.shutdown().await;
+    std::future::pending().await
 }
 
 /// Writes until the queue is full, and then for so long that batches are sent again several times.

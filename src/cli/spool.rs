@@ -149,8 +149,8 @@ struct Replayed {
 }
 
 async fn replay(args: Replay, database: &Database, output: Output) -> Result<Ending> {
-    let folder = args.folder.dir;
-    let before = look(folder.clone()).await?;
+    let (folder, place) = (args.folder.dir.clone(), args.folder.dir);
+    let before = look(place.clone()).await?;
     let opening = tokio::task::spawn_blocking(move || Spool::open(SpoolConfig::new(folder))).await;
     let spool = opening.map_err(|_| Error::new(ErrorKind::Closed, "the program ended while opening the spool"))??;
     let store = database.store().await?;
@@ -161,16 +161,17 @@ async fn replay(args: Replay, database: &Database, output: Output) -> Result<End
     let mut config = WriterConfig::new(args.producer);
     config.durability = Durability::Spool(spool.clone());
     let writer = store.writer(config);
-    // All that can be sent is, whatever comes up for a table.
     writer.flush().await?;
     let stats = writer.close().await?;
+    let mut findings = spool.findings().to_vec();
+    findings.extend(look(place).await?.findings.into_iter().filter(|finding| matches!(finding, SpoolFinding::Aside { .. })));
     let replayed = Replayed {
         stored: stats.stored + lines.stored,
         duplicates: stats.duplicates + lines.duplicates,
         quarantined: stats.quarantined + lines.quarantined,
         batches: stats.batches + lines.batches,
         left: stats.spooled,
-        findings: spool.findings().to_vec(),
+        findings,
     };
     output.print(&replayed, text)?;
     let finding = replayed.quarantined + replayed.left > 0 || !replayed.findings.iter().all(SpoolFinding::is_harmless);

@@ -39,9 +39,6 @@ pub struct WriterConfig {
     /// Batches of one table that are under way at once, at most, each on a connection of the store's
     /// pool. `module` and `regime_state` go one by one whatever this says: there the last one wins.
     pub connections: usize,
-    /// Let TimescaleDB compress the rows of large batches as they come in, where it offers that and the
-    /// table has no unique constraint (see docs/writer.md); elsewhere this says nothing.
-    pub direct_compress: bool,
     /// How long the database may take over a batch before it is sent again.
     pub deadline: Duration,
     /// How far records may go.
@@ -59,7 +56,6 @@ impl WriterConfig {
             max_age: DEFAULT_MAX_AGE,
             queue_bytes: DEFAULT_QUEUE_BYTES,
             connections: DEFAULT_CONNECTIONS,
-            direct_compress: false,
             deadline: DEFAULT_DEADLINE,
             limits: Limits::default(),
         }

@@ -41,18 +41,17 @@ pub(crate) struct Sender {
     capabilities: Capabilities,
     config: Config,
     deadline: Duration,
-    direct_compress: bool,
     modules: Modules,
 }
 
 impl Sender {
     pub(crate) fn new(pool: Pool, capabilities: Capabilities, config: Config, deadline: Duration) -> Self {
-        Self { pool, capabilities, config, deadline, direct_compress: false, modules: Modules::default() }
+        Self { pool, capabilities, config, deadline, modules: Modules::default() }
     }
 
     /// The same, as a writer wants it.
     pub(super) fn with(self, config: &WriterConfig) -> Self {
-        Self { deadline: config.deadline, direct_compress: config.direct_compress, ..self }
+        Self { deadline: config.deadline, ..self }
     }
 
     /// Sends until it is stored, a failure that can't pass comes up, or patience ends. Tells
@@ -167,13 +166,9 @@ impl Sender {
             // Ids are claimed and orders folded for the batch as a whole, not by triggers row by row.
             settings.push_str("; SET LOCAL hitherto.set_based = 'on'");
         }
-        if self.capabilities.engine == Engine::Timescaledb {
-            if !sql::can_copy(R::TABLE) {
-                // A late replay looks its ids up in the columnstore; the default would stop it.
-                settings.push_str("; SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0");
-            } else if self.direct_compress {
-                settings.push_str(sql::DIRECT_COMPRESS);
-            }
+        if self.capabilities.engine == Engine::Timescaledb && !sql::can_copy(R::TABLE) {
+            // A late replay looks its ids up in the columnstore; the default would stop it.
+            settings.push_str("; SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0");
         }
         tx.batch_execute(&settings).await.map_err(|e| Error::database(doing, e))?;
         Ok(tx)

@@ -28,7 +28,10 @@ pub(super) struct SpoolLane {
     state: Mutex<State>,
     /// The open batch has its first record.
     pub(super) changed: Notify,
-    task: Mutex<Option<JoinHandle<()>>>,
+    /// The drain is to end.
+    pub(super) stop: Notify,
+    /// What runs for the lane: the drain, and flushes that wait.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
     drop_when_full: bool,
     max_rows: usize,
     max_bytes: u64,
@@ -64,7 +67,8 @@ impl SpoolLane {
             room: Semaphore::new(config.queue_bytes),
             state: Mutex::default(),
             changed: Notify::new(),
-            task: Mutex::default(),
+            stop: Notify::new(),
+            tasks: Mutex::default(),
             drop_when_full: spool.config().when_full == WhenFull::Drop && !is_precious(R::TABLE),
             max_rows: config.max_batch_rows,
             max_bytes: config.max_batch_bytes as u64,
@@ -72,8 +76,12 @@ impl SpoolLane {
             dropped: metrics::counter!(crate::metrics::SPOOL_DROPPED, "table" => R::TABLE),
         });
         let task = tokio::spawn(drain::run::<R>(shared.clone(), lane.clone()));
-        *lane.task.lock().unwrap_or_else(|e| e.into_inner()) = Some(task);
+        lane.tasks().push(task);
         lane
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.tasks.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -170,7 +178,7 @@ impl AnyQueue for SpoolLane {
         self.seal(&mut self.lock());
         let (mut answer, answered) = oneshot::channel();
         let log = self.log.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let drained = tokio::select! {
                 drained = log.drained() => drained.is_ok(),
                 () = answer.closed() => false,
@@ -179,6 +187,9 @@ impl AnyQueue for SpoolLane {
                 let _ = answer.send(());
             }
         });
+        let mut tasks = self.tasks();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
         answered
     }
 
@@ -191,16 +202,15 @@ impl AnyQueue for SpoolLane {
         let mut state = self.lock();
         state.closed = true;
         self.seal(&mut state);
-        if let Some(task) = &*self.task.lock().unwrap_or_else(|e| e.into_inner()) {
-            task.abort();
-        }
+        // Flushes end by themselves, for nobody waits for them any more.
+        self.stop.notify_one();
     }
 
     fn ended(&self) -> BoxFuture<'static, ()> {
-        let task = self.task.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let tasks = std::mem::take(&mut *self.tasks());
+        self.stop.notify_one();
         Box::pin(async move {
-            if let Some(task) = task {
-                task.abort();
+            for task in tasks {
                 let _ = task.await;
             }
         })

@@ -157,11 +157,6 @@ fn columns<R: Record>() -> String {
     names.join(", ")
 }
 
-/// Rows go into the columnstore as they come in, where the server offers that. Its name is looked up,
-/// because a server without it refuses it.
-pub(super) const DIRECT_COMPRESS: &str = "; SELECT set_config(name, 'on', true) FROM pg_settings
-WHERE name = 'timescaledb.enable_direct_compress_copy'";
-
 pub(super) const LEDGER_FIND: &str = "-- ledger_find
 SELECT row_count, digest, digest_form, (SELECT count(*) FROM hitherto.quarantine q WHERE q.batch_id = b.batch_id)
 FROM hitherto.ingest_batch b WHERE batch_id = $1";
