@@ -154,6 +154,10 @@ async fn replay(args: Replay, database: &Database, output: Output) -> Result<End
     let opening = tokio::task::spawn_blocking(move || Spool::open(SpoolConfig::new(folder))).await;
     let spool = opening.map_err(|_| Error::new(ErrorKind::Closed, "the program ended while opening the spool"))??;
     let store = database.store().await?;
+    let mut lines = ingest::Replayed::default();
+    for table in before.tables.iter().filter(|t| t.foreign) {
+        lines.add(ingest::replay(&spool, &table.table, store.clone()).await?);
+    }
     let mut config = WriterConfig::new(args.producer);
     config.durability = Durability::Spool(spool.clone());
     let writer = store.writer(config);
@@ -161,22 +165,14 @@ async fn replay(args: Replay, database: &Database, output: Output) -> Result<End
     let stats = writer.close().await?;
     let mut findings = spool.findings().to_vec();
     findings.extend(look(place).await?.findings.into_iter().filter(|finding| matches!(finding, SpoolFinding::Aside { .. })));
-    let mut replayed = Replayed {
-        stored: stats.stored,
-        duplicates: stats.duplicates,
-        quarantined: stats.quarantined,
-        batches: stats.batches,
+    let replayed = Replayed {
+        stored: stats.stored + lines.stored,
+        duplicates: stats.duplicates + lines.duplicates,
+        quarantined: stats.quarantined + lines.quarantined,
+        batches: stats.batches + lines.batches,
         left: stats.spooled,
         findings,
     };
-    for lines in before.tables.iter().filter(|t| t.foreign) {
-        let of_lines = ingest::replay(&spool, &lines.table, store.clone()).await?;
-        replayed.stored += of_lines.stored;
-        replayed.duplicates += of_lines.duplicates;
-        replayed.quarantined += of_lines.quarantined;
-        replayed.batches += lines.batches;
-        replayed.left += of_lines.left;
-    }
     output.print(&replayed, text)?;
     let finding = replayed.quarantined + replayed.left > 0 || !replayed.findings.iter().all(SpoolFinding::is_harmless);
     Ok(if finding { Ending::Finding } else { Ending::Done })

@@ -17,8 +17,18 @@ use crate::spool::{KIND_RECORDS, SpoolLog, SpoolReader, SpooledBatch};
 /// Between tries to become the log's reader, after another writer of this process.
 const READER_PAUSE: Duration = Duration::from_millis(50);
 
-/// The lane's draining task. It is aborted when the lane ends: what it has not sent stays on disk.
+/// The lane's draining task. When the lane ends, what it has not sent stays on disk.
 pub(super) async fn run<R: Record>(shared: Arc<Shared>, lane: Arc<SpoolLane>) {
+    let mut under_way = JoinSet::new();
+    tokio::select! {
+        () = lane.stop.notified() => {}
+        () = drain::<R>(shared, &lane, &mut under_way) => {}
+    }
+    // Batches that are amid a COPY are rolled back with their connections.
+    under_way.shutdown().await;
+}
+
+async fn drain<R: Record>(shared: Arc<Shared>, lane: &SpoolLane, under_way: &mut JoinSet<()>) {
     let reader = loop {
         match lane.log.reader().await {
             Ok(reader) => break reader,
@@ -27,7 +37,6 @@ pub(super) async fn run<R: Record>(shared: Arc<Shared>, lane: Arc<SpoolLane>) {
         }
     };
     let slots = if sql::last_wins(R::TABLE) { 1 } else { shared.config.connections };
-    let mut under_way = JoinSet::new();
     // Pinned, so that reading goes on while something else is looked after.
     let mut next = Box::pin(next(shared.clone(), R::TABLE, reader));
     loop {

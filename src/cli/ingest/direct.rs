@@ -26,7 +26,7 @@ impl Job<'_> {
         let _watch = self.watch::<R>(source.total_bytes, None);
         tokio::select! {
             ended = self.send::<R>(source, store, stop) => ended,
-            () = stop.overdue(self.args.stop_within) => Err(self.left_behind()),
+            () = stop.overdue(self.stop_within()) => Err(self.left_behind()),
         }
     }
 
@@ -76,7 +76,7 @@ impl Job<'_> {
         let message = format!(
             "stopped; the database did not take all within {} s, and {left} lines that were read are not stored: send the stream again from \
              its start, what is stored is not stored twice",
-            self.args.stop_within.as_secs_f64()
+            self.stop_within().as_secs_f64()
         );
         Error::new(ErrorKind::Timeout, message)
     }

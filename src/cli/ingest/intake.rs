@@ -116,6 +116,7 @@ impl<R: Record> Intake<R> {
                 let batch = Batch::guarded(id, self.producer.clone(), std::mem::take(&mut piece.rows), guard);
                 match self.send(&batch).await {
                     Ok(Stored { rows, duplicates, quarantined, .. }) => {
+                        self.progress.batches.fetch_add(1, Relaxed);
                         self.progress.stored.fetch_add(rows, Relaxed);
                         self.progress.duplicates.fetch_add(duplicates, Relaxed);
                         self.progress.quarantined.fetch_add(quarantined, Relaxed);

@@ -74,13 +74,16 @@ pub(super) struct Args {
     /// Keep what was read in this folder until the database has it
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
-    /// Bytes that the spool may hold; then the pipe waits
-    #[arg(long, requires = "spool", default_value_t = crate::spool::DEFAULT_QUOTA_BYTES, value_name = "BYTES")]
+    /// Bytes that the spool may hold, 8 MiB at least; then the pipe waits
+    #[arg(long, requires = "spool", default_value_t = crate::spool::DEFAULT_QUOTA_BYTES, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(MIN_SPOOL_BYTES..))]
     spool_bytes: u64,
     /// Say once a second on standard error how far it has come; with --json as one JSON object a line
     #[arg(long)]
     watch: bool,
 }
+
+/// The largest frame fits: a cell, its last line of any length, and what stands before them.
+const MIN_SPOOL_BYTES: u64 = 8 << 20;
 
 #[derive(Debug, Default, Serialize)]
 struct Summary {
@@ -175,7 +178,15 @@ struct Job<'a> {
     progress: Arc<Progress>,
 }
 
+/// The least that the end may take: threads have to see that it has come.
+const MIN_STOP: Duration = Duration::from_millis(500);
+
 impl Job<'_> {
+    /// How long the end may take.
+    fn stop_within(&self) -> Duration {
+        self.args.stop_within.max(MIN_STOP)
+    }
+
     fn watch<R: Record>(&self, total_bytes: u64, spool: Option<crate::spool::SpoolLog>) -> Watch {
         let bar = self.output.bar(&self.args.record, total_bytes);
         Watch::start(R::TABLE, self.progress.clone(), spool, bar, self.args.watch, self.output.is_json())
@@ -234,8 +245,16 @@ pub(super) struct Replayed {
     pub(super) stored: u64,
     pub(super) duplicates: u64,
     pub(super) quarantined: u64,
-    /// Records that still wait: of a stream of which the ledger has more than waits.
-    pub(super) left: u64,
+    pub(super) batches: u64,
+}
+
+impl Replayed {
+    pub(super) fn add(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.duplicates += other.duplicates;
+        self.quarantined += other.quarantined;
+        self.batches += other.batches;
+    }
 }
 
 /// Puts the lines that wait for a table into the database.
@@ -253,7 +272,7 @@ async fn replay_as<R: Record>(spool: &Spool, store: Store) -> Result<Replayed> {
         stored: progress.stored.load(Relaxed),
         duplicates: progress.duplicates.load(Relaxed),
         quarantined: progress.quarantined.load(Relaxed),
-        left: log.waiting().rows,
+        batches: progress.batches.load(Relaxed),
     })
 }
 

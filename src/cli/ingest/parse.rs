@@ -23,7 +23,7 @@ use crate::records::{Limits, Record};
 /// How often the parser looks up when nothing comes and a piece waits to be old enough.
 const TICK: Duration = Duration::from_millis(20);
 /// The same when nothing waits: how long it may take to see that the run is to stop.
-const IDLE: Duration = Duration::from_millis(200);
+const IDLE: Duration = Duration::from_millis(50);
 /// Pieces that wait to be sent, at most.
 const PIECES: usize = 1;
 
@@ -241,4 +241,103 @@ pub(super) fn record<R: Record>(bytes: &[u8], ended: bool, ids: &RecordIds) -> R
         *id = ids.id(text);
     }
     Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::cli::ingest::frame;
+    use crate::cli::ingest::source::Source;
+    use crate::records::HealthCheck;
+    use crate::spool::SpooledFrame;
+
+    /// Gives a few bytes at a time.
+    struct Drops(std::io::Cursor<Vec<u8>>, usize);
+
+    impl Read for Drops {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            self.1 = self.1 * 31 % 10_007 + 1;
+            let most = self.1.min(to.len());
+            self.0.read(&mut to[..most])
+        }
+    }
+
+    fn text() -> Vec<u8> {
+        let time = Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
+        let line = |n: usize| match n % 1000 {
+            7 => "nonsense\n".to_owned(),
+            8 => "\n".to_owned(),
+            _ => format!("{{\"module\":\"m\",\"checked_at\":\"{time}\",\"status\":\"healthy\",\"error_count\":{n}}}\r\n"),
+        };
+        (0..25_000).map(line).collect::<String>().into_bytes()
+    }
+
+    fn pieces(text: &[u8], max_age: Option<Duration>) -> Vec<Piece<HealthCheck>> {
+        let how = Parsing { refused_before: HashSet::new(), max_age, spool: true, stop: Arc::default(), progress: Arc::default() };
+        let mut parsed = how.start(Source::made_of(Drops(std::io::Cursor::new(text.to_vec()), 17)).start(Arc::default()));
+        let mut pieces = Vec::new();
+        loop {
+            match parsed.blocking_recv() {
+                Some(Parsed::Piece(piece)) => pieces.push(piece),
+                Some(Parsed::End { stopped }) => {
+                    assert!(!stopped);
+                    return pieces;
+                }
+                _ => panic!("it is a whole stream"),
+            }
+        }
+    }
+
+    #[test]
+    fn cells_are_the_same_wherever_pieces_are_cut() {
+        let text = text();
+        let whole = pieces(&text, None);
+        assert_eq!(
+            whole.iter().map(|p| (p.from, p.ends.len(), p.closes)).collect::<Vec<_>>(),
+            [(0, 10_000, true), (0, 10_000, true), (0, 4975, false)]
+        );
+        let mut cells: Vec<Piece<HealthCheck>> = Vec::new();
+        let cut = pieces(&text, Some(Duration::ZERO));
+        assert!(cut.len() > 10);
+        for piece in cut {
+            match cells.last_mut() {
+                Some(cell) if !cell.closes => {
+                    assert!(cell.key == piece.key && cell.to() == piece.from && *cell.end() == piece.before);
+                    cell.join(piece);
+                }
+                _ => cells.push(piece),
+            }
+        }
+        for (cell, expected) in cells.iter().zip(&whole) {
+            assert!(
+                cell.key == expected.key && cell.before == expected.before && cell.ends == expected.ends && cell.closes == expected.closes
+            );
+            assert!(cell.rows == expected.rows && cell.places == expected.places);
+            assert_eq!(
+                cell.refused.iter().map(|r| r.number).collect::<Vec<_>>(),
+                expected.refused.iter().map(|r| r.number).collect::<Vec<_>>()
+            );
+        }
+        assert_eq!(cells.len(), whole.len());
+    }
+
+    #[test]
+    fn a_frame_holds_the_whole_piece() {
+        for piece in pieces(&text(), None) {
+            let frame = frame::write(&piece, "me").unwrap();
+            assert_eq!(frame.head.rows as usize, piece.rows.len());
+            let spooled = SpooledFrame { head: frame.head, payload: frame.payload };
+            let read = frame::read::<HealthCheck>(&spooled).unwrap();
+            let back = read.piece;
+            assert!(read.producer == "me" && read.bad.is_empty() && back.closes == piece.closes && back.from == piece.from);
+            assert!(back.key == piece.key && back.before == piece.before && back.ends == piece.ends);
+            assert!(back.rows == piece.rows && back.places == piece.places);
+            assert_eq!(frame::lines(&spooled).split(|b| *b == b'\n').count(), piece.rows.len() + 1);
+            let newer =
+                SpooledFrame { head: crate::spool::NewFrame::new(uuid::Uuid::nil(), spooled.head.kind, 9, 1, vec![0]).head, ..spooled };
+            assert!(frame::read::<HealthCheck>(&newer).is_err());
+        }
+    }
 }

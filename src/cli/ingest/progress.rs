@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     pub(super) spooled: AtomicU64,
     /// Lines taken care of: stored, refused or known.
     pub(super) settled: AtomicU64,
+    /// Batches sent now.
+    pub(super) batches: AtomicU64,
     pub(super) stored: AtomicU64,
     pub(super) already: AtomicU64,
     pub(super) duplicates: AtomicU64,

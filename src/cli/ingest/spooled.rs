@@ -58,7 +58,7 @@ impl Job<'_> {
                     break;
                 }
                 () = self.gave_up(ended.clone(), stop), if read.is_some() => break,
-                () = stop.overdue(self.args.stop_within), if read.is_none() => {
+                () = stop.overdue(self.stop_within()), if read.is_none() => {
                     let lines = self.progress.lines.load(Relaxed).saturating_sub(self.progress.spooled.load(Relaxed));
                     return Err(Error::new(ErrorKind::Full, format!("stopped; the spool did not take {lines} lines that were read: send the stream again from its start, what is stored or in the spool is not stored twice")));
                 }
@@ -149,7 +149,7 @@ impl Job<'_> {
     /// Reading is over, and the database has taken nothing for as long as it may take at the end.
     async fn gave_up(&self, mut ended: watch::Receiver<Option<bool>>, stop: &Stop) {
         let _ = ended.wait_for(Option::is_some).await;
-        let (began, limit) = (Instant::now(), self.args.stop_within);
+        let (began, limit) = (Instant::now(), self.stop_within());
         let (mut settled, mut moved) = (self.progress.settled.load(Relaxed), began);
         loop {
             tokio::time::sleep(LOOK).await;
