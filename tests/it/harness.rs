@@ -128,7 +128,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let bin = server_programs().expect("PostgreSQL 15 or newer must be installed; run: make setup");
         let folder = tempfile::Builder::new().prefix("hitherto-pg-").tempdir().unwrap().keep();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
