@@ -48,7 +48,7 @@ RETURNS TABLE (role text, kind text, object oid, privilege text, field name) LAN
     FROM relation c
     WHERE c.relkind IN ('v', 'm')
        OR c.schema = 'hitherto' AND (c.name = ANY (hitherto.record_tables())
-                                     OR c.name IN ('regime_event', 'regime_rule', 'aggregate', 'ingest_batch', 'legacy_execution_base'))
+                                     OR c.name IN ('regime_event', 'regime_rule', 'aggregate', 'ingest_batch', 'legacy_execution_base', 'module_latency_hour_kept'))
     UNION ALL
     SELECT r.role, 'relation', c.oid, 'INSERT', i.field
     FROM unnest(ARRAY['hitherto_writer', 'hitherto_owner']) AS r (role), relation c JOIN inserted i ON i.table_name = c.name

@@ -1,5 +1,5 @@
 -- TimescaleDB opens to everybody what schedules jobs, drops and reads chunks, and its catalogue. Here that is closed, but
--- for those who own hypertables or jobs in this database, this store's or others'. An upgrade of the extension opens it again.
+-- for those who own hypertables in this database, this store's or others'. An upgrade of the extension opens it again.
 CREATE OR REPLACE FUNCTION hitherto.role_open()
 RETURNS TABLE (statement text) LANGUAGE sql STABLE AS $$
     WITH member AS (
@@ -8,7 +8,9 @@ RETURNS TABLE (statement text) LANGUAGE sql STABLE AS $$
     ), object AS (
         SELECT 'EXECUTE ON ROUTINE ' || p.oid::regprocedure AS what, coalesce(p.proacl, acldefault('f', p.proowner)) AS acl, 'EXECUTE' AS privilege
         FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
-        WHERE (p.prokind = 'p' OR p.provolatile = 'v' OR p.proname LIKE '%chunk%') AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
+        -- What TimescaleDB's own views are made of runs with the reader's rights.
+        WHERE NOT EXISTS (SELECT FROM pg_depend v WHERE v.classid = 'pg_rewrite'::regclass AND v.refclassid = 'pg_proc'::regclass AND v.refobjid = p.oid)
+          AND (p.prokind = 'p' OR p.provolatile = 'v' OR p.proname LIKE '%chunk%') AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
           -- What only reads sizes, converts or shapes what a query has, and what is for the owner of a table anyway.
           AND p.proname NOT IN ('approximate_row_count', 'get_approx_row_count', 'hypertable_size', 'hypertable_index_size', 'hypertable_approximate_size',
               'hypertable_detailed_size', 'hypertable_approximate_detailed_size', 'hypertable_local_size', 'relation_size', 'relation_approximate_size',

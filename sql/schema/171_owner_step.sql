@@ -125,6 +125,44 @@ END
 $$;
 
 ALTER FUNCTION hitherto.regime_state_inserted() SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp;
-ALTER FUNCTION hitherto.regime_state_noted() SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp;
+
+-- One that comes so late that its time has passed expires, in place of holding its whole batch up.
+CREATE OR REPLACE FUNCTION hitherto.regime_state_noted()
+RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO hitherto.regime_event (regime_id, event, actor, notes) VALUES (NEW.regime_id, 'proposed', NEW.classified_by, NEW.reasoning);
+        IF NEW.status = 'proposed' AND NOT NEW.requires_confirmation AND NOT NEW.legacy THEN
+            IF NEW.decide_by < clock_timestamp() THEN
+                UPDATE hitherto.regime_state r SET status = 'expired' WHERE r.regime_id = NEW.regime_id;
+            ELSE
+                PERFORM hitherto.regime_put_in_force(NEW.regime_id, NEW.classified_by);
+            END IF;
+            RETURN NULL;
+        END IF;
+        INSERT INTO hitherto.regime_event (regime_id, event, actor, notes)
+        SELECT NEW.regime_id, s.event, s.actor, s.notes FROM (VALUES
+            (1, 'confirmed', NEW.decided_by, NEW.notes, NEW.confirmed),
+            (2, 'activated', NEW.decided_by, NEW.notes, NEW.effective_from IS NOT NULL),
+            (3, NEW.status, NEW.decided_by, NEW.notes, NEW.status = 'rejected'),
+            (3, NEW.status, NULL, NULL, NEW.status IN ('expired', 'superseded'))) AS s (n, event, actor, notes, took_place)
+        WHERE s.took_place ORDER BY s.n;
+        RETURN NULL;
+    END IF;
+    INSERT INTO hitherto.regime_event (regime_id, event, actor, notes)
+    SELECT NEW.regime_id, s.event, s.actor, nullif(btrim(right(NEW.notes, greatest(length(NEW.notes) - coalesce(length(OLD.notes), 0), 0)), E'\n'), '') FROM (VALUES
+        (1, 'confirmed', NEW.first_confirmed_by, NEW.first_confirmed_by IS DISTINCT FROM OLD.first_confirmed_by),
+        (2, 'confirmed', coalesce(NEW.decided_by, NEW.classified_by), NEW.confirmed AND NOT OLD.confirmed),
+        (3, CASE NEW.status WHEN 'active' THEN 'activated' ELSE NEW.status END,
+            CASE WHEN NEW.status IN ('active', 'rejected') THEN NEW.decided_by END, NEW.status <> OLD.status),
+        (4, 'amended', NULL, (NEW.regime, NEW.confidence, NEW.method, NEW.classified_by, NEW.reasoning, NEW.context, NEW.decide_by)
+                   IS DISTINCT FROM (OLD.regime, OLD.confidence, OLD.method, OLD.classified_by, OLD.reasoning, OLD.context, OLD.decide_by)
+                   OR NEW.notes IS DISTINCT FROM OLD.notes AND (NEW.status, NEW.confirmed, NEW.first_confirmed_by) IS NOT DISTINCT FROM (OLD.status, OLD.confirmed, OLD.first_confirmed_by)
+        )) AS s (n, event, actor, took_place)
+    WHERE s.took_place ORDER BY s.n;
+    RETURN NULL;
+END
+$$;
+
 ALTER FUNCTION hitherto.regime_decide(text, boolean, text, text) SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp;
 ALTER FUNCTION hitherto.regime_expire() SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp;

@@ -152,6 +152,8 @@ fn list_text(rows: &[Quarantined], limit: i64) -> String {
 /// A reason's first words, on one line.
 fn short(reason: &str) -> String {
     const CHARS: usize = 100;
+    // Which batch it came with says nothing of why.
+    let reason = reason.strip_prefix("storing batch ").and_then(|rest| rest.split_once(": ")).map_or(reason, |(_, why)| why);
     let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CHARS).collect();
     if reason.chars().count() > CHARS { format!("{line}...") } else { line }
 }

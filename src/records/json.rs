@@ -130,8 +130,8 @@ fn number_fits(number: &str) -> bool {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let Ok(exponent) = exponent.parse::<i64>() else { return false };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let before = whole.trim_start_matches('-').len() as i64 + exponent;
-    let after = fraction.len() as i64 - exponent;
+    let before = exponent.saturating_add(whole.trim_start_matches('-').len() as i64);
+    let after = (fraction.len() as i64).saturating_sub(exponent);
     before <= 100_000 && after <= 16_000
 }
 
@@ -173,7 +173,17 @@ mod tests {
     #[test]
     fn what_jsonb_refuses_is_found() {
         let deep = "[".repeat(MAX_JSON_DEPTH + 1) + &"]".repeat(MAX_JSON_DEPTH + 1);
-        for bad in [r#"{"a":"\u0000"}"#, r#"["\ud800"]"#, r#"["\udc00\ud800"]"#, r#"["\ud800\u0041"]"#, "1e200000", "[1e-20000]", &deep] {
+        for bad in [
+            r#"{"a":"\u0000"}"#,
+            r#"["\ud800"]"#,
+            r#"["\udc00\ud800"]"#,
+            r#"["\ud800\u0041"]"#,
+            "1e200000",
+            "[1e-20000]",
+            "1e9223372036854775807",
+            "1e-9223372036854775808",
+            &deep,
+        ] {
             assert!(Json::parse(bad).unwrap().flaw().is_some(), "{bad}");
         }
         for good in [r#"{"a":"\\u0000 \" \ud83d\ude00"}"#, "[1e300, -0.5, 12]", "null", r#""{[""#] {

@@ -6,14 +6,21 @@ use std::collections::BTreeMap;
 /// `text::jsonb::text`, for text that is JSON and that `jsonb` does not refuse.
 pub(super) fn printed(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
-    Reader { text, at: 0 }.value(&mut out);
-    out
+    let mut reader = Reader { text, at: 0, depth: 0 };
+    reader.value(&mut out);
+    // Nobody checked it, and the server will not take it.
+    if reader.depth > MAX_DEPTH { text.to_owned() } else { out }
 }
+
+/// Arrays and objects within each other, at most; records allow fewer.
+const MAX_DEPTH: usize = 1_000;
 
 /// Reads the text from one end to the other.
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// How deep it is in arrays and objects; past [`MAX_DEPTH`] it has given up.
+    depth: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -38,18 +45,30 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, out: &mut String) {
         match self.peek() {
-            b'{' => self.object(out),
-            b'[' => self.array(out),
+            b'{' | b'[' if self.depth >= MAX_DEPTH => {
+                self.depth = MAX_DEPTH + 1;
+                self.at = self.text.len();
+            }
+            b'{' => self.within(|reader| reader.object(out)),
+            b'[' => self.within(|reader| reader.array(out)),
             b'"' => put_string(&self.string(), out),
             b'-' | b'0'..=b'9' => put_number(self.take(|b| matches!(b, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')), out),
             _ => out.push_str(self.take(|b| b.is_ascii_lowercase())),
         }
     }
 
+    fn within(&mut self, mut read: impl FnMut(&mut Self)) {
+        self.depth += 1;
+        read(self);
+        if self.depth <= MAX_DEPTH {
+            self.depth -= 1;
+        }
+    }
+
     fn array(&mut self, out: &mut String) {
         self.at += 1;
         out.push('[');
-        while self.peek() != b']' {
+        while self.peek() != b']' && self.depth <= MAX_DEPTH {
             if self.peek() == b',' {
                 self.at += 1;
                 out.push_str(", ");
@@ -64,7 +83,7 @@ impl<'a> Reader<'a> {
         self.at += 1;
         // Short keys first, then by their bytes; of two with one key the later counts.
         let mut members = BTreeMap::new();
-        while self.peek() != b'}' {
+        while self.peek() != b'}' && self.depth <= MAX_DEPTH {
             if self.peek() == b',' {
                 self.at += 1;
                 self.peek();
@@ -117,7 +136,7 @@ impl<'a> Reader<'a> {
     fn code_point(&mut self) -> char {
         let unit = |at: usize| self.text.get(at..at + 4).and_then(|hex| u16::from_str_radix(hex, 16).ok()).unwrap_or_default();
         let (high, low) = (unit(self.at), unit(self.at + 6));
-        let pair = (0xD800..0xDC00).contains(&high);
+        let pair = (0xD800..0xDC00).contains(&high) && self.text.get(self.at + 4..self.at + 6) == Some("\\u");
         self.at += if pair { 10 } else { 4 };
         let units = if pair { vec![high, low] } else { vec![high] };
         char::decode_utf16(units).next().and_then(Result::ok).unwrap_or(char::REPLACEMENT_CHARACTER)
@@ -147,7 +166,12 @@ fn put_string(said: &str, out: &mut String) {
 fn put_number(number: &str, out: &mut String) {
     let (sign, body) = number.strip_prefix('-').map_or(("", number), |body| ("-", body));
     let (mantissa, exponent) = body.split_once(['e', 'E']).unwrap_or((body, "0"));
-    let exponent: i64 = exponent.parse().unwrap_or_default();
+    let exponent: i64 = exponent.parse().unwrap_or(i64::MAX);
+    // Past numeric's range: nobody checked it, and the server will not take it.
+    if exponent.unsigned_abs() > 200_000 && body.bytes().any(|b| b.is_ascii_digit()) {
+        out.push_str(number);
+        return;
+    }
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = [whole, fraction].concat();
     let scale = usize::try_from(fraction.len() as i64 - exponent).unwrap_or_default();
@@ -195,6 +219,17 @@ mod tests {
             ("123.4e+1", "1234"),
         ] {
             assert_eq!(printed(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_refuses_is_left_as_it_is() {
+        let deep = format!("{}{}", "[{\"a\":".repeat(50_000), "}]".repeat(50_000));
+        for text in ["1e9223372036854775807", "-1e-99999999999999999999", &deep, &"[".repeat(100_000)] {
+            assert_eq!(printed(text), text);
+        }
+        for half in [r#"["\ud800"]"#, r#"["\udc00\ud800"]"#, r#"{"\ud800":"\ud800\u0041"}"#] {
+            assert!(printed(half).contains(char::REPLACEMENT_CHARACTER), "{half}");
         }
     }
 }

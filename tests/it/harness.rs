@@ -118,13 +118,7 @@ pub(crate) static SERVER_OPTIONS: OnceLock<&str> = OnceLock::new();
 /// One private PostgreSQL server a test process, on a free port, in a temporary folder.
 pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| {
-        let settings = format!("-c fsync=off {}", SERVER_OPTIONS.get().copied().unwrap_or_default());
-        let server = Server::new(free_port(), &settings);
-        server.make_data(&server.data(), &[]);
-        server.start().unwrap();
-        server
-    })
+    SERVER.get_or_init(Server::running)
 }
 
 /// A server of the tests' own: a folder, a port and the settings that it is started with.
@@ -136,6 +130,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// A server that is started, without fsync.
+    pub(crate) fn running() -> Self {
+        let settings = format!("-c fsync=off {}", SERVER_OPTIONS.get().copied().unwrap_or_default());
+        let server = Self::new(free_port(), &settings);
+        server.make_data(&server.data(), &[]);
+        server.start().unwrap();
+        server
+    }
+
     /// A server that has no data yet. Its folder goes with this process.
     pub(crate) fn new(port: u16, settings: &str) -> Self {
         let bin = server_programs().expect("PostgreSQL 15 or newer must be installed; run: make setup");
