@@ -40,7 +40,8 @@ async fn drain<R: Record>(shared: Arc<Shared>, lane: &SpoolLane, under_way: &mut
     // Pinned, so that reading goes on while something else is looked after.
     let mut next = Box::pin(next(shared.clone(), R::TABLE, reader));
     loop {
-        let due = lane.due();
+        // While as many batches are under way as may be, the open one goes on gathering.
+        let due = if under_way.len() < slots { lane.due() } else { None };
         tokio::select! {
             (batch, reader) = &mut next, if under_way.len() < slots => {
                 under_way.spawn(store::<R>(shared.clone(), lane.log.clone(), batch));
