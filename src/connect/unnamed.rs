@@ -173,7 +173,7 @@ fn text(message: &mut Bytes) -> io::Result<Bytes> {
 
 impl Unnamed {
     /// What the driver sends.
-    pub(super) fn from_client(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn rewrite(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.client.bytes.extend_from_slice(bytes);
         while let Some((kind, mut message)) = self.client.next(b"PDBCSQ", &mut self.to_server)? {
             let out = &mut self.to_server;
@@ -224,7 +224,7 @@ impl Unnamed {
     }
 
     /// What the server answers.
-    pub(super) fn from_server(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn answered(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.server.bytes.extend_from_slice(bytes);
         while let Some((kind, message)) = self.server.next(b"1tTnEGZ", &mut self.to_client)? {
             let pass_on = match kind {
@@ -357,13 +357,13 @@ mod tests {
     impl Talk {
         /// What the server gets.
         fn client(&mut self, messages: &[Vec<u8>]) -> Vec<u8> {
-            messages.concat().chunks(self.piece).for_each(|piece| self.unnamed.from_client(piece).unwrap());
+            messages.concat().chunks(self.piece).for_each(|piece| self.unnamed.rewrite(piece).unwrap());
             self.unnamed.to_server.split().to_vec()
         }
 
         /// What the driver gets.
         fn server(&mut self, messages: &[Vec<u8>]) -> io::Result<String> {
-            messages.concat().chunks(self.piece).try_for_each(|piece| self.unnamed.from_server(piece))?;
+            messages.concat().chunks(self.piece).try_for_each(|piece| self.unnamed.answered(piece))?;
             Ok(kinds(&self.unnamed.to_client.split()))
         }
     }
@@ -426,7 +426,7 @@ mod tests {
             );
             assert_eq!(talk.server(&plain("3Z")).unwrap(), "3Z");
             assert!(talk.unnamed.statements.is_empty() && talk.unnamed.due.is_empty());
-            assert!(talk.unnamed.from_client(&use_.concat()).is_err());
+            assert!(talk.unnamed.rewrite(&use_.concat()).is_err());
         }
     }
 
@@ -440,9 +440,9 @@ mod tests {
             let answer = talk.server(&[plain("1"), vec![message(b't', &[&[0, 0]]), now], plain("2CZ")].concat());
             assert_eq!(answer.is_ok(), good);
         }
-        assert!(Unnamed::default().from_server(&[b'1', 0, 0, 0, 1]).is_err(), "shorter than its own length");
-        assert!(Unnamed::default().from_server(&message(b'1', &[])).is_err(), "nobody asked");
-        assert!(Unnamed::default().from_client(&message(b'B', &[b"no end"])).is_err());
+        assert!(Unnamed::default().answered(&[b'1', 0, 0, 0, 1]).is_err(), "shorter than its own length");
+        assert!(Unnamed::default().answered(&message(b'1', &[])).is_err(), "nobody asked");
+        assert!(Unnamed::default().rewrite(&message(b'B', &[b"no end"])).is_err());
     }
 
     #[test]
