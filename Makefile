@@ -28,9 +28,10 @@ test: ## Everything: both engines, the command, the notebooks
 	rm -rf target/test-lake && env -u DATABASE_URL -u PGHOST -u PGDATABASE target/debug/hitherto demo --lake target/test-lake > target/test-demo.txt
 	.venv/bin/python notebooks/check.py target/test-lake target/notebooks
 
-bench: ## Writer, export and the orders' fold against the raw limit, a trail among 10,000,000 order events
+# HITHERTO_BENCH_LONG=1 adds the writer's run to 50,000,000 rows.
+bench: ## Writer against psql and others, export and the orders' fold against the raw limit, a trail among 10,000,000 order events
 	@scripts/setup.sh test
-	cargo bench --bench pipe --bench order --bench trail
+	cargo bench --bench ingest --bench pipe --bench order --bench trail
 
 lint: ## Format, clippy, documentation, licences
 	cargo fmt --all --check
