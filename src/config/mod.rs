@@ -87,8 +87,9 @@ impl Config {
         if variable("PGHOST").is_none() && variable("PGHOSTADDR").is_none() {
             parameters.insert("host".to_owned(), "localhost".to_owned());
         }
-        let mut read = server::read(&parameters, &variable)
-            .map_err(|why| Error::new(ErrorKind::Config, format!("the database's variables can't be used: {why}; see docs/connections.md")))?;
+        let mut read = server::read(&parameters, &variable).map_err(|why| {
+            Error::new(ErrorKind::Config, format!("the database's variables can't be used: {why}; see docs/connections.md"))
+        })?;
         read.server.database.get_or_insert_with(|| read.server.user.clone());
         Ok(Some(Self::from_read(read)))
     }

@@ -160,7 +160,9 @@ mod tests {
         assert_eq!(found(0o640), None);
         assert_eq!(found(0o604), None);
         assert_eq!(format!("{:?}", Password::Given(Secret("canary".to_owned()))), "Given(_)");
-        for (content, expected) in [("s p\n", Some("s p")), ("s", Some("s")), ("s\r\n", Some("s")), ("", None), ("\n", None), ("a\nb\n", None)] {
+        for (content, expected) in
+            [("s p\n", Some("s p")), ("s", Some("s")), ("s\r\n", Some("s")), ("", None), ("\n", None), ("a\nb\n", None)]
+        {
             std::fs::write(&path, content).unwrap();
             let password = Password::File(path.clone()).find("h", 1, "d", "u");
             assert_eq!(password.ok().flatten().map(|secret| secret.0).as_deref(), expected, "{content:?}");

@@ -143,10 +143,33 @@ fn variable(key: &str) -> Option<&'static str> {
 }
 
 const KNOWN: [&str; 27] = [
-    "application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "fallback_application_name", "gssencmode", "host",
-    "hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "keepalives_retries", "load_balance_hosts",
-    "options", "passfile", "password", "pooler", "port", "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs",
-    "tcp_user_timeout", "user",
+    "application_name",
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "dbname",
+    "fallback_application_name",
+    "gssencmode",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "options",
+    "passfile",
+    "password",
+    "pooler",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
 ];
 
 /// Parameters of libpq that are refused, with what to do in their place.
@@ -292,7 +315,9 @@ fn hosts(
                 // What stands there may be a piece of a password.
                 Some(port) => u16::from_str(port).ok().filter(|port| *port > 0).ok_or_else(|| match key.as_str() {
                     "PGPORT" => format!("PGPORT is '{port}', which is not a port"),
-                    _ => "its port is not a number from 1 to 65535; in a password write %40 for an @, %2F for a / and %3A for a :".to_owned(),
+                    _ => {
+                        "its port is not a number from 1 to 65535; in a password write %40 for an @, %2F for a / and %3A for a :".to_owned()
+                    }
                 })?,
             };
             Ok(Host { name, address, port })
@@ -317,11 +342,15 @@ fn tls(mode: Option<(String, String)>, root: Option<String>, certificate: Option
         Some(file) => Root::File(file.into()),
     };
     if root == Root::System && mode.is_some_and(|mode| mode != SslMode::VerifyFull) {
-        return Err(format!("{named} must be verify-full (or left out) with sslrootcert=system: whom the system trusts is anybody, without the name"));
+        return Err(format!(
+            "{named} must be verify-full (or left out) with sslrootcert=system: whom the system trusts is anybody, without the name"
+        ));
     }
     let mode = mode.unwrap_or(if root == Root::System { SslMode::VerifyFull } else { SslMode::Prefer });
     if cfg!(not(feature = "tls")) && mode > SslMode::Prefer {
-        return Err("it asks for an encrypted connection, and this program was built without the cargo feature tls; build it with that".to_owned());
+        return Err(
+            "it asks for an encrypted connection, and this program was built without the cargo feature tls; build it with that".to_owned()
+        );
     }
     Ok(Tls { mode, root, certificate: certificate.map(PathBuf::from), key: key.map(PathBuf::from) })
 }
@@ -368,7 +397,11 @@ mod tests {
             ("postgresql://a/x", &[("PGHOST", "b"), ("PGPORT", "9")], "a:9"),
             ("host=a", &[("PGPORT", "x")], "PGPORT is 'x', which is not a port"),
             ("host=/run/pg", &[], "/run/pg:5432"),
-            ("postgresql://a:0/x", &[], "its port is not a number from 1 to 65535; in a password write %40 for an @, %2F for a / and %3A for a :"),
+            (
+                "postgresql://a:0/x",
+                &[],
+                "its port is not a number from 1 to 65535; in a password write %40 for an @, %2F for a / and %3A for a :",
+            ),
         ] {
             assert_eq!(hosts_of(text, env), expected, "{text}");
         }

@@ -133,7 +133,10 @@ mod tests {
             ("postgresql://", ""),
             ("postgres://h", "host=h"),
             ("postgresql://ann:s%40c%2F@h:1/db", "dbname=db host=h password=s@c/ port=1 user=ann"),
-            ("postgresql://h1:1,h2,[::1]:3/db?target_session_attrs=read-write", "dbname=db host=h1,h2,::1 port=1,,3 target_session_attrs=read-write"),
+            (
+                "postgresql://h1:1,h2,[::1]:3/db?target_session_attrs=read-write",
+                "dbname=db host=h1,h2,::1 port=1,,3 target_session_attrs=read-write",
+            ),
             ("postgresql:///db?host=/run/pg,b&port=5", "dbname=db host=/run/pg,b port=5"),
             ("postgresql://%2Frun%2Fpg/db", "dbname=db host=/run/pg"),
             ("postgresql://h?application_name=a%20b&x=", "application_name=a b host=h x="),

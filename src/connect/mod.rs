@@ -1,9 +1,9 @@
 //! The way to the server: which host, encrypted or not, pooled or not. Every connection is made here.
 
-mod socket;
-mod stream;
 #[cfg(feature = "tls")]
 mod certificate;
+mod socket;
+mod stream;
 #[cfg(feature = "tls")]
 mod tls;
 mod unnamed;
@@ -146,7 +146,9 @@ async fn attempt(config: &Config, host: &Host, place: &Place, target: Target) ->
         match if place.is_local() { SslMode::Disable } else { config.server().tls.mode } {
             SslMode::Disable => plain().await,
             SslMode::Allow => match plain().await {
-                Err(first) if hba_refused(&first.error) => encrypted(false).await.map_err(|second| if second.handshake { first } else { second }),
+                Err(first) if hba_refused(&first.error) => {
+                    encrypted(false).await.map_err(|second| if second.handshake { first } else { second })
+                }
                 other => other,
             },
             SslMode::Prefer => match encrypted(true).await {
@@ -247,9 +249,9 @@ struct State {
 impl State {
     async fn ask(client: &Client) -> Result<Self, Failure> {
         let doing = "asking the server for its state";
-        let query = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
-        let messages =
-            client.simple_query(query).await.map_err(|e| elsewhere(Error::database(doing, e)))?;
+        let query =
+            "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
+        let messages = client.simple_query(query).await.map_err(|e| elsewhere(Error::database(doing, e)))?;
         let row = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,

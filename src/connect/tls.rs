@@ -259,10 +259,14 @@ fn handshake_failure(e: io::Error, host: &Host) -> Failure {
     use CertificateError as C;
     let words = match error {
         rustls::Error::InvalidCertificate(reason) => match reason {
-            C::UnknownIssuer => "nobody whom sslrootcert names has signed it (it is self-signed, or another's); if it is the right server, \
+            C::UnknownIssuer => {
+                "nobody whom sslrootcert names has signed it (it is self-signed, or another's); if it is the right server, \
                                  have its certificate authority's root in that file"
-                .to_owned(),
-            C::Expired | C::ExpiredContext { .. } => "it has expired; have the server's certificate renewed (or this machine's clock set)".to_owned(),
+                    .to_owned()
+            }
+            C::Expired | C::ExpiredContext { .. } => {
+                "it has expired; have the server's certificate renewed (or this machine's clock set)".to_owned()
+            }
             C::NotValidYet | C::NotValidYetContext { .. } => "it is not valid yet; look at this machine's clock".to_owned(),
             C::NotValidForName | C::NotValidForNameContext { .. } => format!(
                 "it is not for the name '{}'; connect by a name that its subjectAltName has, or check the chain alone with sslmode=verify-ca",
@@ -290,7 +294,9 @@ pub(super) fn refused_by_server(error: &(dyn std::error::Error + 'static)) -> Op
     while let Some(error) = next {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref).and_then(|e| e.downcast_ref::<rustls::Error>());
         if let Some(rustls::Error::AlertReceived(alert)) = inner.or_else(|| error.downcast_ref()) {
-            let words = format!("the server turned the client certificate down ({alert:?}); look at sslcert and sslkey, and at the server's ssl_ca_file");
+            let words = format!(
+                "the server turned the client certificate down ({alert:?}); look at sslcert and sslkey, and at the server's ssl_ca_file"
+            );
             return Some(Error::new(ErrorKind::Refused, words));
         }
         next = error.source();

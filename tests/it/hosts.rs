@@ -60,10 +60,7 @@ async fn sessions_find_their_server_and_the_next_one_after_a_fail_over() {
     assert!(refused.kind() == ErrorKind::Refused && refused.to_string().contains("3D000"), "{refused}");
 
     let config = config(&ports, "target_session_attrs=read-write");
-    assert_eq!(
-        config.to_string(),
-        format!("postgres@127.0.0.1:{nobody},127.0.0.1:{},127.0.0.1:{}/postgres", standby.port, primary.port)
-    );
+    assert_eq!(config.to_string(), format!("postgres@127.0.0.1:{nobody},127.0.0.1:{},127.0.0.1:{}/postgres", standby.port, primary.port));
     let store = Store::connect(config).await.unwrap();
     let writer = store.writer(WriterConfig::new("test"));
     for n in 0..1_000 {
@@ -75,7 +72,8 @@ async fn sessions_find_their_server_and_the_next_one_after_a_fail_over() {
         let client = standby.config().connect().await.unwrap();
         let began = Instant::now();
         loop {
-            let row = client.query_one("SELECT count(*) FROM hitherto.ingest_batch b, hitherto.health_check h WHERE h.batch_id = b.batch_id", &[]);
+            let row = client
+                .query_one("SELECT count(*) FROM hitherto.ingest_batch b, hitherto.health_check h WHERE h.batch_id = b.batch_id", &[]);
             if row.await.unwrap().get::<_, i64>(0) == 1_000 {
                 return;
             }

@@ -130,7 +130,11 @@ async fn a_password_is_told_by_nothing_that_is_printed_or_written() {
         let output = hitherto(folder, url, &trace, &args).await;
         assert_eq!(code(&output), expected, "{args:?}: {}", words(&output).lines().last().unwrap_or_default());
     }
-    for broken in [format!("postgresql://postgres:{CANARY}@h/x"), format!("postgresql://postgres:{CANARY_IN_URL}@h:port/x"), format!("host=h password={CANARY} c4n4ry=1")] {
+    for broken in [
+        format!("postgresql://postgres:{CANARY}@h/x"),
+        format!("postgresql://postgres:{CANARY_IN_URL}@h:port/x"),
+        format!("host=h password={CANARY} c4n4ry=1"),
+    ] {
         assert_eq!(code(&hitherto(folder, &broken, &trace, &["doctor"]).await), 2);
     }
 

@@ -33,7 +33,9 @@ impl Pgbouncer {
         std::fs::write(&file, settings).unwrap();
         server.own(folder.path()).unwrap();
         // It does not run as root, either.
-        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"].into_iter().find(|path| std::path::Path::new(path).exists());
+        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"]
+            .into_iter()
+            .find(|path| std::path::Path::new(path).exists());
         let command = server.command_of(program.expect("pgbouncer must be installed; run: make setup").as_ref());
         let mut command = Command::from(command);
         command.arg("-q").arg(&file).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -148,7 +150,11 @@ async fn writers_and_commands_share_two_sessions() {
         assert_eq!(code(&output), 0, "{args:?}: {}", words(&output));
     }
     let doctor = run(&url, folder, &["doctor"], None).await;
-    assert!(code(&doctor) == 1 && String::from_utf8_lossy(&doctor.stdout).contains("1 rows are in hitherto.quarantine"), "{}", words(&doctor));
+    assert!(
+        code(&doctor) == 1 && String::from_utf8_lossy(&doctor.stdout).contains("1 rows are in hitherto.quarantine"),
+        "{}",
+        words(&doctor)
+    );
     assert_nothing_is_left_behind(&url).await;
 }
 

@@ -142,14 +142,16 @@ async fn each_sslmode_checks_what_libpq_has_it_check() {
         writer.write(HealthCheck::new("m", "healthy").error_count(n)).await.unwrap();
     }
     assert_eq!(writer.close().await.unwrap().stored, 5_000);
-    let sessions = "SELECT bool_and(s.ssl), count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE a.application_name = 'hitherto'";
+    let sessions =
+        "SELECT bool_and(s.ssl), count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE a.application_name = 'hitherto'";
     let row = store.client().await.unwrap().query_one(sessions, &[]).await.unwrap();
     assert!(row.get::<_, bool>(0) && row.get::<_, i64>(1) > 0);
     drop(store);
 
     // The login is bound to the certificate that was seen.
     place.serve(Some(&good), "local all all trust\nhost all all all scram-sha-256\n", "");
-    let socket = Config::from_url(&format!("postgresql://postgres@/postgres?host={}&port={}", place.server.folder.display(), place.server.port));
+    let socket =
+        Config::from_url(&format!("postgresql://postgres@/postgres?host={}&port={}", place.server.folder.display(), place.server.port));
     let client = socket.unwrap().connect().await.unwrap();
     client.batch_execute("ALTER ROLE postgres PASSWORD 'secret'").await.unwrap();
     place.accepted("127.0.0.1", "sslmode=require&channel_binding=require&password=secret", true).await;
