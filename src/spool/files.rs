@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// A folder's worth of file system.
 pub(super) trait Files: Send + Sync + 'static {
-    /// Makes a folder that only its owner may look into, if it isn't there, and syncs its parent.
+    /// Makes a folder that only its owner may look into, if it isn't there, and those above it; they last.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// The names in a folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
@@ -52,16 +52,17 @@ pub(super) struct RealFiles;
 
 impl Files for RealFiles {
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
+        let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()).collect();
         let mut builder = DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(path)?;
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        self.sync_folder(parent)
+        for folder in missing.iter().rev() {
+            let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            self.sync_folder(parent)?;
+        }
+        Ok(())
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {

@@ -16,7 +16,6 @@ use super::finding::SpoolFinding;
 use super::format::{FRAME_HEADER, FrameHead, FrameInfo, Position, SEGMENT_HEADER, SegmentHeader, encode_frame, frame_span};
 use super::mend::mend;
 use super::open::Opened;
-use super::queue::Stretch;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How far the cursor on disk may lag while there is more to drain: what is sent again meanwhile is known
@@ -273,13 +272,6 @@ impl Log {
         self.sealed
     }
 
-    /// What isn't done: where it begins in each segment, and where it ends there.
-    pub(super) fn not_done(&self) -> Vec<Stretch> {
-        let from = |s: &Segment| if s.number == self.drained.segment { self.drained.offset.max(SEGMENT_HEADER) } else { SEGMENT_HEADER };
-        let left = self.segments.iter().filter(|s| s.number >= self.drained.segment);
-        left.map(|s| (Position { segment: s.number, offset: from(s) }, s.end)).collect()
-    }
-
     /// Where a reader begins that has nothing yet.
     pub(super) fn read_again(&mut self) -> Position {
         self.handed.clear();
@@ -296,8 +288,11 @@ impl Log {
     pub(super) fn hand_out(&mut self, start: Position, end: Position, rows: u64, bytes: u64) -> bool {
         let sent = start < self.sent;
         self.sent = self.sent.max(end);
-        if self.handed.back().is_none_or(|last| last.end <= start) {
-            self.handed.push_back(Handed { start, end, rows, bytes, done: false });
+        let batch = Handed { start, end, rows, bytes, done: false };
+        match self.handed.iter_mut().find(|handed| handed.start == start) {
+            // It was read before by a reader that was given up.
+            Some(handed) => *handed = batch,
+            None => self.handed.push_back(batch),
         }
         sent
     }

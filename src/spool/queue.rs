@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::Utc;
 use tokio::sync::{Notify, oneshot, watch};
-use uuid::Uuid;
 
 use super::files::Files;
 use super::format::{KIND_VOID, MAX_PAYLOAD, Position};
 use super::lock::Lock;
 use super::log::{Log, NewFrame, Waiting};
 use super::reader::SpoolReader;
-use super::reading::{Frames, Reading, Unread};
+use super::reading::Reading;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{SPOOL_AGE_SECONDS, SPOOL_BYTES};
 
@@ -177,30 +176,6 @@ impl SpoolLog {
         Ok(reader)
     }
 
-    /// The batches that are on disk and not done, in order, the one that is open included.
-    ///
-    /// # Errors
-    /// `Disk` when they can't be read.
-    pub(crate) async fn pending(&self) -> Result<Vec<Uuid>> {
-        self.blocking(|inner| {
-            let log = inner.log();
-            let mut ids = Vec::new();
-            for (from, end) in log.not_done() {
-                let mut frames = Frames::open(&*log.files, &log.folder, from.segment).map_err(unread)?;
-                let mut offset = from.offset;
-                while offset < end {
-                    let info = frames.head(offset).map_err(unread)?;
-                    if info.head.kind != KIND_VOID && ids.last() != Some(&info.head.batch) {
-                        ids.push(info.head.batch);
-                    }
-                    offset += info.span();
-                }
-            }
-            Ok(ids)
-        })
-        .await
-    }
-
     /// Runs something that waits for the disk where waiting harms nobody.
     pub(super) async fn blocking<T: Send + 'static>(&self, f: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
         let inner = self.inner.clone();
@@ -209,13 +184,6 @@ impl SpoolLog {
 
     pub(super) fn closed(&self) -> Error {
         Error::new(ErrorKind::Closed, format!("the program ended before the spool of {} had answered", self.inner.table))
-    }
-}
-
-fn unread(why: Unread) -> Error {
-    match why {
-        Unread::Damaged(segment) => Error::new(ErrorKind::Disk, format!("segment {segment} is damaged")),
-        Unread::Failed(error) => error,
     }
 }
 
@@ -331,6 +299,3 @@ impl Drop for Work {
         }
     }
 }
-
-/// A place and the end of its segment.
-pub(super) type Stretch = (Position, u64);

@@ -152,7 +152,7 @@ impl SpooledBatch {
 }
 
 /// Frames of a segment's file.
-pub(super) struct Frames {
+struct Frames {
     file: Box<dyn Data>,
     path: String,
     segment: u64,
@@ -161,7 +161,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn open(files: &dyn Files, folder: &Path, segment: u64) -> Result<Self, Unread> {
+    fn open(files: &dyn Files, folder: &Path, segment: u64) -> Result<Self, Unread> {
         let path = folder.join(segment_name(segment));
         match files.open(&path, false) {
             Ok(file) => Ok(Self { file, path: path.display().to_string(), segment, buffer: Vec::new(), begin: 0 }),
@@ -184,16 +184,10 @@ impl Frames {
         Ok(&self.buffer[at..(at + length).min(self.buffer.len())])
     }
 
-    /// A frame's header alone.
-    pub(super) fn head(&mut self, offset: u64) -> Result<FrameInfo, Unread> {
-        let segment = self.segment;
-        FrameInfo::decode(self.bytes(offset, FRAME_HEADER)?, offset).ok_or(Unread::Damaged(segment))
-    }
-
     /// A frame; its payload stays unread when it is void, or of another batch than the one wanted.
     fn read(&mut self, offset: u64, wanted: Option<Uuid>) -> Result<(FrameInfo, Vec<u8>), Unread> {
-        let info = self.head(offset)?;
         let segment = self.segment;
+        let info = FrameInfo::decode(self.bytes(offset, FRAME_HEADER)?, offset).ok_or(Unread::Damaged(segment))?;
         let payload = self.bytes(offset + FRAME_HEADER as u64, info.length)?;
         if !info.is_whole(segment, offset, payload) {
             return Err(Unread::Damaged(segment));

@@ -17,8 +17,18 @@ use crate::spool::{KIND_RECORDS, SpoolLog, SpoolReader, SpooledBatch};
 /// Between tries to become the log's reader, after another writer of this process.
 const READER_PAUSE: Duration = Duration::from_millis(50);
 
-/// The lane's draining task. It is aborted when the lane ends: what it has not sent stays on disk.
+/// The lane's draining task. When the lane ends, what it has not sent stays on disk.
 pub(super) async fn run<R: Record>(shared: Arc<Shared>, lane: Arc<SpoolLane>) {
+    let mut under_way = JoinSet::new();
+    tokio::select! {
+        () = lane.stop.notified() => {}
+        () = drain::<R>(shared, &lane, &mut under_way) => {}
+    }
+    // Batches that are amid a COPY are rolled back with their connections.
+    under_way.shutdown().await;
+}
+
+async fn drain<R: Record>(shared: Arc<Shared>, lane: &SpoolLane, under_way: &mut JoinSet<()>) {
     let reader = loop {
         match lane.log.reader().await {
             Ok(reader) => break reader,
@@ -27,18 +37,26 @@ pub(super) async fn run<R: Record>(shared: Arc<Shared>, lane: Arc<SpoolLane>) {
         }
     };
     let slots = if sql::last_wins(R::TABLE) { 1 } else { shared.config.connections };
-    let mut under_way = JoinSet::new();
     // Pinned, so that reading goes on while something else is looked after.
     let mut next = Box::pin(next(shared.clone(), R::TABLE, reader));
     loop {
-        let due = lane.due();
+        // While as many batches are under way as may be, the open one goes on gathering.
+        let due = if under_way.len() < slots { lane.due() } else { None };
         tokio::select! {
             (batch, reader) = &mut next, if under_way.len() < slots => {
                 under_way.spawn(store::<R>(shared.clone(), lane.log.clone(), batch));
                 next.set(self::next(shared.clone(), R::TABLE, reader));
             }
-            Some(done) = under_way.join_next() => if let Err(error) = done && error.is_panic() {
-                std::panic::resume_unwind(error.into_panic());
+            Some(done) = under_way.join_next() => if done.is_err_and(|error| error.is_panic()) {
+                let error = Error::new(
+                    ErrorKind::Closed,
+                    format!("draining the spool of {} has failed, by a fault of this program; what waits is on disk, start again", R::TABLE),
+                );
+                tracing::error!(table = R::TABLE, "{error}");
+                // Whoever flushes is told.
+                loop {
+                    shared.wait_stuck(R::TABLE, &error).await;
+                }
             },
             () = lane.changed.notified() => {}
             () = async { sleep_until(due.expect("asked only if there is one")).await }, if due.is_some() => {}

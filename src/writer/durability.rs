@@ -11,7 +11,8 @@ pub enum Durability {
     #[default]
     Memory,
     /// Once the record is on disk. It survives the database going away, and this process and this machine
-    /// going down: the next writer that uses the folder sends it.
+    /// going down: the next writer that uses the folder sends it. Such a writer is made inside a tokio
+    /// runtime, for it begins to send what an earlier one left.
     Spool(Spool),
     /// Once the record is committed, or quarantined and told so. It survives what the database
     /// survives.

@@ -28,6 +28,8 @@ pub(super) struct SpoolLane {
     state: Mutex<State>,
     /// The open batch has its first record.
     pub(super) changed: Notify,
+    /// The drain is to end.
+    pub(super) stop: Notify,
     /// What runs for the lane: the drain, and flushes that wait.
     tasks: Mutex<Vec<JoinHandle<()>>>,
     drop_when_full: bool,
@@ -65,6 +67,7 @@ impl SpoolLane {
             room: Semaphore::new(config.queue_bytes),
             state: Mutex::default(),
             changed: Notify::new(),
+            stop: Notify::new(),
             tasks: Mutex::default(),
             drop_when_full: spool.config().when_full == WhenFull::Drop && !is_precious(R::TABLE),
             max_rows: config.max_batch_rows,
@@ -199,15 +202,15 @@ impl AnyQueue for SpoolLane {
         let mut state = self.lock();
         state.closed = true;
         self.seal(&mut state);
-        self.tasks().iter().for_each(JoinHandle::abort);
+        // Flushes end by themselves, for nobody waits for them any more.
+        self.stop.notify_one();
     }
 
     fn ended(&self) -> BoxFuture<'static, ()> {
         let tasks = std::mem::take(&mut *self.tasks());
+        self.stop.notify_one();
         Box::pin(async move {
-            tasks.iter().for_each(JoinHandle::abort);
             for task in tasks {
-                // Aborted, as a rule.
                 let _ = task.await;
             }
         })

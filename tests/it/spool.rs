@@ -138,6 +138,7 @@ async fn what_was_written_while_the_database_was_away_is_stored_once_by_the_next
         assert_eq!((stats.accepted, stats.stored, stats.spooled), (1000, 0, 1000), "{}", db.name);
         drop(writer);
 
+        drop(spool(temp.path()));
         let left = survey(temp.path()).unwrap();
         assert!(!left.in_use && left.findings.is_empty(), "{left:?}");
         assert_eq!(left.tables.iter().map(|t| t.records).collect::<Vec<_>>(), [500, 500]);
