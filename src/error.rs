@@ -25,6 +25,10 @@ pub enum ErrorKind {
     Conflict,
     /// The writer was closed, or can't go on.
     Closed,
+    /// The spool's quota is used up; the record was not taken. Room comes back as the database takes records.
+    Full,
+    /// The spool's folder can't be read or written: a full disk, an I/O error, a damaged file.
+    Disk,
     /// The database answered with an error that fits none of the others.
     Database,
 }

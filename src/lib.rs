@@ -13,9 +13,11 @@ mod connect;
 mod engine;
 mod error;
 mod lease;
+pub mod metrics;
 pub mod migrate;
 mod pool;
 pub mod records;
+pub mod spool;
 pub mod store;
 pub mod writer;
 
@@ -23,6 +25,7 @@ pub use config::{Config, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_ATTEMPTS, DEFAULT_
 pub use engine::{Capabilities, Engine, MIN_SERVER_VERSION_NUM};
 pub use error::{Error, ErrorKind, Result};
 pub use pool::{Connection, Object as PooledConnection};
+pub use spool::{Spool, SpoolConfig, WhenFull};
 pub use store::{DatabaseManager, Store};
 pub use writer::{Writer, WriterConfig};
 

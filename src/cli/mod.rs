@@ -17,6 +17,7 @@ mod order;
 mod output;
 mod regime;
 mod retention;
+mod spool;
 mod trail;
 
 use std::process::ExitCode;
@@ -52,7 +53,7 @@ PGDATABASE, PGUSER, PGPASSWORD, PGSSLMODE and others); the demo starts an engine
 A password that does not stand there is looked for in the file of HITHERTO_PASSWORD_FILE and in ~/.pgpass.
 
 Exit codes: 0 done; 1 a finding, rows rejected or quarantined, or nothing found; 2 usage; 3 database out
-of reach; 4 refused (schema too new or edited, privilege, another exporter at work); 130 interrupted.";
+of reach; 4 refused (schema too new or edited, privilege, another exporter or spool user at work); 130 interrupted.";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -62,6 +63,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Put newline-delimited JSON into a table
     Ingest(ingest::Args),
+    /// Show, verify or send what waits on disk for the database
+    Spool(spool::Args),
     /// Copy the database of the system that this store replaces
     ImportLegacy(import_legacy::Args),
     /// Write the Parquet lake, or one dataset into one file
@@ -140,6 +143,7 @@ async fn run(cli: Cli, output: Output) -> Result<Ending> {
         Command::Migrate(args) => migrate::run(args, database, output).await,
         Command::Doctor(args) => doctor::run(args, database, output).await,
         Command::Ingest(args) => ingest::run(args, database, output).await,
+        Command::Spool(args) => spool::run(args, database, output).await,
         Command::ImportLegacy(args) => import_legacy::run(args, database, output).await,
         Command::Export(args) => export::run(args, database, output).await,
         Command::Maintain(args) => maintain::run(args, database, output).await,

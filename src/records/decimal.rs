@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -227,29 +227,34 @@ impl<'de> Deserialize<'de> for Decimal {
 pub(crate) fn put_numeric(units: i128, out: &mut BytesMut) {
     // 18 places are four and a half digits: five of them with two zeros appended.
     let magnitude = units.unsigned_abs();
-    let (mut whole, fraction) = (magnitude / UNIT.unsigned_abs(), magnitude % UNIT.unsigned_abs());
+    let whole = magnitude / UNIT.unsigned_abs();
+    // Below 10^18.
+    let fraction = (magnitude - whole * UNIT.unsigned_abs()) as u64;
     let mut digits = [0i16; 11];
-    let mut point = 6;
-    while whole > 0 {
-        point -= 1;
-        digits[point] = (whole % 10_000) as i16;
-        whole /= 10_000;
+    // Below 10^20: what is past 10^16 apart, so that the rest is done in 64 bits.
+    let (high, mut low) = ((whole / 10_000_000_000_000_000) as i16, (whole % 10_000_000_000_000_000) as u64);
+    digits[1] = high;
+    for digit in digits[2..6].iter_mut().rev() {
+        *digit = (low % 10_000) as i16;
+        low /= 10_000;
     }
-    let mut rest = fraction * 100;
-    for digit in digits[6..].iter_mut().rev() {
+    digits[10] = (fraction % 100 * 100) as i16;
+    let mut rest = fraction / 100;
+    for digit in digits[6..10].iter_mut().rev() {
         *digit = (rest % 10_000) as i16;
         rest /= 10_000;
     }
     let first = digits.iter().position(|d| *d != 0).unwrap_or(digits.len());
     let last = digits.iter().rposition(|d| *d != 0).map_or(first, |at| at + 1);
     let kept = &digits[first..last];
-    out.put_i16(kept.len() as i16);
-    out.put_i16(if kept.is_empty() { 0 } else { 5 - first as i16 });
-    out.put_u16(if units < 0 { 0x4000 } else { 0 });
-    out.put_i16(SCALE as i16);
-    for digit in kept {
-        out.put_i16(*digit);
+    let mut bytes = [0; 8 + 2 * 11];
+    let weight = if kept.is_empty() { 0 } else { 5 - first as i16 };
+    let sign = if units < 0 { 0x4000 } else { 0 };
+    let words = [kept.len() as i16, weight, sign, SCALE as i16];
+    for (place, word) in bytes.chunks_exact_mut(2).zip(words.iter().chain(kept)) {
+        place.copy_from_slice(&word.to_be_bytes());
     }
+    out.extend_from_slice(&bytes[..8 + 2 * kept.len()]);
 }
 
 impl ToSql for Decimal {

@@ -38,6 +38,7 @@ pub(crate) use decimal::put_numeric;
 pub use decimal::{Decimal, DecimalError};
 pub use json::{Json, MAX_JSON_DEPTH};
 pub use record::{Column, Fields, Kind, Record, TABLES};
+pub(crate) use record::{WithRecord, with_record_of};
 
 pub use health_check::HealthCheck;
 pub use module::{Module, ModuleStatus};

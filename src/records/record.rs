@@ -117,12 +117,28 @@ pub trait Record: sealed::Sealed + Clone + Debug + PartialEq + Serialize + Deser
     }
 }
 
+/// What [`with_record_of`] does.
+pub(crate) trait WithRecord {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn with<R: Record>(self) -> Self::Output;
+}
+
 macro_rules! records {
     ($($record:ident),*) => {
         $(impl sealed::Sealed for $record {})*
 
         /// Every table that records go to.
         pub const TABLES: &[&str] = &[$($record::TABLE),*];
+
+        /// Does something with the type of a table's records, the table being known by name only.
+        pub(crate) fn with_record_of<V: WithRecord>(table: &str, visitor: V) -> Option<V::Output> {
+            match table {
+                $($record::TABLE => Some(visitor.with::<$record>()),)*
+                _ => None,
+            }
+        }
     };
 }
 

@@ -120,6 +120,11 @@ impl Store {
         self.pool.get().await.map_err(|e| pool_error(e, &self.config))
     }
 
+    /// What a writer sends with that is made before the database is reached.
+    pub(crate) fn sender(&self, deadline: Duration) -> Sender {
+        Sender::new(self.pool.clone(), self.capabilities.clone(), self.config.clone(), deadline)
+    }
+
     /// A writer that hands records to this store.
     pub fn writer(&self, config: WriterConfig) -> Writer {
         Writer::new(self.pool.clone(), self.capabilities.clone(), self.config.clone(), config)
@@ -131,7 +136,7 @@ impl Store {
     /// # Errors
     /// What kept it from being stored, after [`Config::max_attempts`] tries where trying helps.
     pub async fn batch_store<R: Record>(&self, batch: &Batch<R>) -> Result<Stored> {
-        self.sender.send(batch, Patience::Tries(self.config.max_attempts), |_| ()).await
+        self.sender.send(batch, Patience::Tries(self.config.max_attempts), |_| ()).await.map(|outcome| outcome.stored)
     }
 
     /// Runs `f` in a transaction (READ COMMITTED) and commits it.

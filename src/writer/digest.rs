@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::batch::Batch;
-use super::encode::{CanonicalRow, CopyRows};
+use super::copy_body::CopyBody;
+use super::encode::CanonicalRow;
 use super::send::batch_id;
 use crate::records::Record;
 
@@ -65,17 +66,20 @@ impl Digests {
     }
 }
 
-pub(super) fn row_digests<R: Record>(rows: &[R], module_id: impl Fn(&R) -> i64) -> impl Iterator<Item = RowDigest> {
+pub(super) fn row_digests<R: Record>(rows: &[R], module_ids: &[i64]) -> impl Iterator<Item = RowDigest> {
     let mut canonical = CanonicalRow::default();
-    rows.iter().map(move |row| Sha256::digest(canonical.of(row, module_id(row))).into())
+    rows.iter().zip(module_ids).map(move |(row, module_id)| Sha256::digest(canonical.of(row, *module_id)).into())
 }
 
 /// The batch's digest in the form of a line that stands already.
-pub(super) fn digest<R: Record>(form: i16, batch: &Batch<R>, module_id: impl Fn(&R) -> i64) -> Vec<u8> {
+pub(super) fn digest<R: Record>(form: i16, batch: &Batch<R>, module_ids: &[i64]) -> Vec<u8> {
     if form != COPY_FORM {
-        return rows_digest(row_digests(&batch.rows, module_id).collect());
+        return rows_digest(row_digests(&batch.rows, module_ids).collect());
     }
     let mut sha = Sha256::new();
-    CopyRows::pieces(&batch.rows, batch_id(batch), module_id).for_each(|(piece, _)| sha.update(piece));
+    let mut body = CopyBody::new(&batch.rows, module_ids, batch_id(batch));
+    while let Some(piece) = body.piece() {
+        sha.update(piece);
+    }
     sha.finalize().to_vec()
 }

@@ -6,46 +6,54 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use postgres_types::{IsNull, ToSql, Type};
-use uuid::Uuid;
 
 use crate::records::{Decimal, Fields, Json, Kind, Record, put_numeric};
 
 /// 2000-01-01 00:00 UTC in microseconds since 1970: PostgreSQL counts from there.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
+/// The length of a NULL.
+const NULL: [u8; 4] = (-1i32).to_be_bytes();
+
 /// Where the next field's bytes go.
-trait Target {
+pub(super) trait Target {
     /// jsonb goes in as its binary form, version and text; a digest is taken of it as the server prints it.
     const JSON_PRINTED: bool = false;
 
     fn next(&mut self) -> &mut BytesMut;
+
+    /// The field that comes is a jsonb.
+    fn json(&mut self) {}
 }
 
 /// Writes fields to a target.
-struct Encoder<'a, T>(&'a mut T);
+pub(super) struct Encoder<'a, T>(pub(super) &'a mut T);
 
 impl<T: Target> Encoder<'_, T> {
     fn fixed<const N: usize>(&mut self, value: Option<[u8; N]>) {
         let out = self.0.next();
         match value {
             Some(bytes) => {
-                out.put_i32(N as i32);
-                out.put_slice(&bytes);
+                // One write of length and value is cheaper than two; none is longer than 8 bytes.
+                let mut field = [0; 12];
+                field[..4].copy_from_slice(&(N as i32).to_be_bytes());
+                field[4..4 + N].copy_from_slice(&bytes);
+                out.extend_from_slice(&field[..4 + N]);
             }
-            None => out.put_i32(-1),
+            None => out.extend_from_slice(&NULL),
         }
     }
 
-    fn bytes(&mut self, prefix: &[u8], value: Option<&[u8]>) {
+    pub(super) fn bytes(&mut self, prefix: &[u8], value: Option<&[u8]>) {
         let out = self.0.next();
         match value {
             Some(bytes) => {
                 // Limits keep a value far below 2 GiB.
-                out.put_i32((prefix.len() + bytes.len()) as i32);
-                out.put_slice(prefix);
-                out.put_slice(bytes);
+                out.extend_from_slice(&((prefix.len() + bytes.len()) as i32).to_be_bytes());
+                out.extend_from_slice(prefix);
+                out.extend_from_slice(bytes);
             }
-            None => out.put_i32(-1),
+            None => out.extend_from_slice(&NULL),
         }
     }
 }
@@ -85,61 +93,19 @@ impl<T: Target> Fields for Encoder<'_, T> {
                 let length = (out.len() - at - 4) as i32;
                 out[at..at + 4].copy_from_slice(&length.to_be_bytes());
             }
-            None => out.put_i32(-1),
+            None => out.extend_from_slice(&NULL),
         }
     }
 
     fn json(&mut self, value: Option<&Json>) {
+        let Some(value) = value else { return self.bytes(&[], None) };
+        self.0.json();
         if T::JSON_PRINTED {
-            self.bytes(&[], value.map(Json::printed).as_deref().map(str::as_bytes));
+            self.bytes(&[], Some(value.printed().as_bytes()));
         } else {
             // jsonb's binary form is its version, 1, and the text.
-            self.bytes(&[1], value.map(|j| j.as_str().as_bytes()));
+            self.bytes(&[1], Some(value.as_str().as_bytes()));
         }
-    }
-}
-
-/// The body of a binary COPY.
-pub(super) struct CopyRows(BytesMut);
-
-impl Target for CopyRows {
-    fn next(&mut self) -> &mut BytesMut {
-        &mut self.0
-    }
-}
-
-/// Rows in a piece of a COPY's body: the server works on one while the next is encoded.
-const PIECE_ROWS: usize = 1_000;
-
-impl CopyRows {
-    /// Encodes rows, piece by piece, each row with the batch's id at its end where there is one. With
-    /// each piece come the rows in it.
-    pub(super) fn pieces<R: Record>(
-        rows: &[R],
-        batch_id: Option<Uuid>,
-        module_id: impl Fn(&R) -> i64,
-    ) -> impl Iterator<Item = (Bytes, &[R])> {
-        // A body without rows still has a head and an end.
-        let count = rows.len().div_ceil(PIECE_ROWS).max(1);
-        (0..count).map(move |at| {
-            let piece = &rows[at * PIECE_ROWS..rows.len().min((at + 1) * PIECE_ROWS)];
-            let mut copy = Self(BytesMut::with_capacity(32 + piece.len() * 160));
-            if at == 0 {
-                copy.0.put_slice(b"PGCOPY\n\xff\r\n\0");
-                copy.0.put_i64(0);
-            }
-            for row in piece {
-                copy.0.put_i16((R::COLUMNS.len() + usize::from(batch_id.is_some())) as i16);
-                row.fields(module_id(row), &mut Encoder(&mut copy));
-                if let Some(id) = batch_id {
-                    Encoder(&mut copy).bytes(&[], Some(id.as_bytes()));
-                }
-            }
-            if at + 1 == count {
-                copy.0.put_i16(-1);
-            }
-            (copy.0.freeze(), piece)
-        })
     }
 }
 
@@ -184,8 +150,8 @@ impl Target for Columns {
 #[derive(Debug)]
 pub(super) struct Array(Bytes);
 
-/// Encodes rows as one array a column.
-pub(super) fn arrays<R: Record>(rows: &[R], module_id: impl Fn(&R) -> i64) -> Vec<Array> {
+/// Encodes rows, with the ids of their modules, as one array a column.
+pub(super) fn arrays<R: Record>(rows: &[R], module_ids: &[i64]) -> Vec<Array> {
     let header = |kind: Kind| {
         let mut out = BytesMut::with_capacity(20 + rows.len() * 12);
         out.put_i32(1); // dimensions
@@ -196,8 +162,8 @@ pub(super) fn arrays<R: Record>(rows: &[R], module_id: impl Fn(&R) -> i64) -> Ve
         out
     };
     let mut columns = Columns { arrays: R::COLUMNS.iter().map(|c| header(c.kind)).collect(), at: 0 };
-    for row in rows {
-        row.fields(module_id(row), &mut Encoder(&mut columns));
+    for (row, module_id) in rows.iter().zip(module_ids) {
+        row.fields(*module_id, &mut Encoder(&mut columns));
     }
     columns.arrays.into_iter().map(|array| Array(array.freeze())).collect()
 }
@@ -249,34 +215,8 @@ impl ToSql for Array {
 mod tests {
     use super::*;
     use crate::records::{EventType, HealthCheck, OrderEvent};
-
-    fn body<R: Record>(rows: &[R], batch_id: Option<Uuid>, module_id: i64) -> Vec<u8> {
-        CopyRows::pieces(rows, batch_id, |_| module_id).flat_map(|(piece, _)| piece).collect()
-    }
-
-    /// Cuts a COPY body into fields.
-    fn fields(copy: &[u8]) -> Vec<Vec<Option<Vec<u8>>>> {
-        let mut rest = &copy[19..];
-        let mut rows = Vec::new();
-        loop {
-            let (count, tail) = rest.split_at(2);
-            rest = tail;
-            let count = i16::from_be_bytes(count.try_into().unwrap());
-            if count == -1 {
-                assert!(rest.is_empty());
-                return rows;
-            }
-            let mut row = Vec::new();
-            for _ in 0..count {
-                let (length, tail) = rest.split_at(4);
-                let length = i32::from_be_bytes(length.try_into().unwrap());
-                let (value, tail) = tail.split_at(usize::try_from(length).unwrap_or(0));
-                row.push((length >= 0).then(|| value.to_vec()));
-                rest = tail;
-            }
-            rows.push(row);
-        }
-    }
+    use crate::writer::copy_body::tests::{body, fields};
+    use uuid::Uuid;
 
     #[test]
     fn fields_are_what_the_driver_would_send() {
@@ -307,7 +247,7 @@ mod tests {
         let price: Decimal = "12345678901234567890.000000000000000001".parse().unwrap();
         let rows = [OrderEvent::new("a", EventType::Fill).last_price(price), OrderEvent::new("b", EventType::Pending)];
         let by_row = fields(&body(&rows, None, 0));
-        for (at, array) in arrays(&rows, |_| 0).iter().enumerate() {
+        for (at, array) in arrays(&rows, &[0; 2]).iter().enumerate() {
             let mut expected = BytesMut::from(&array.0[..20]);
             for row in &by_row {
                 match &row[at] {
@@ -319,16 +259,6 @@ mod tests {
                 }
             }
             assert_eq!(expected, array.0, "column {at}");
-        }
-    }
-
-    #[test]
-    fn pieces_make_one_body() {
-        for count in [0, 1, PIECE_ROWS - 1, PIECE_ROWS, PIECE_ROWS + 1, 3 * PIECE_ROWS] {
-            let rows: Vec<HealthCheck> = (0..count).map(|n| HealthCheck::new("m", "healthy").error_count(n as i32)).collect();
-            let cut = fields(&body(&rows, None, 1));
-            assert_eq!(cut.len(), count);
-            assert!(cut.iter().enumerate().all(|(n, row)| row[4] == Some((n as i32).to_be_bytes().to_vec())));
         }
     }
 }

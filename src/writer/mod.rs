@@ -4,85 +4,59 @@
 //! with a line in the ledger in one transaction, and is sent again under the same batch id until the
 //! database says that it has it. What the database refuses stands in `hitherto.quarantine` with the
 //! reason; its neighbours are stored. Records in memory are lost when the process dies before they
-//! are committed: [`Writer::flush`] says when they are.
+//! are committed: [`Writer::flush`] says when they are. With [`Durability::Spool`] they are on disk
+//! before `write` returns, and the next writer sends what this one could not.
 
 mod batch;
+mod config;
+mod copy_body;
+mod count;
 mod digest;
+mod drain;
+mod durability;
 mod encode;
 mod lane;
+mod ledger;
+mod modules;
+mod open;
 mod part;
+mod queue;
+mod rows;
 mod send;
+mod shared;
+mod spooled;
 mod sql;
 
 pub use batch::{Batch, Stored};
+pub use config::{
+    DEFAULT_CONNECTIONS, DEFAULT_DEADLINE, DEFAULT_MAX_AGE, DEFAULT_MAX_BATCH_BYTES, DEFAULT_MAX_BATCH_ROWS, DEFAULT_QUEUE_BYTES,
+    WriterConfig,
+};
+#[doc(hidden)]
+pub use copy_body::encode_rows;
 pub(crate) use digest::{COPY_FORM, RowDigest, rows_digest};
+pub use durability::Durability;
 pub(crate) use send::{Patience, Sender};
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use chrono::Utc;
+use futures_util::future::{TryFutureExt, join_all, try_join_all};
 use serde::Serialize;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::SemaphorePermit;
 
 use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Pool;
-use crate::records::{Limits, Record};
-use lane::{Counters, Message, Shared, Stuck};
-
-/// Rows in a batch, at most, unless told otherwise.
-pub const DEFAULT_MAX_BATCH_ROWS: usize = 20_000;
-/// Bytes in a batch, about, at most, unless told otherwise: 8 MiB.
-pub const DEFAULT_MAX_BATCH_BYTES: usize = 8 << 20;
-/// How long a record waits for its batch to fill unless told otherwise.
-pub const DEFAULT_MAX_AGE: Duration = Duration::from_millis(200);
-/// Bytes that wait, at most, by table, unless told otherwise: 32 MiB. Then `write` waits.
-pub const DEFAULT_QUEUE_BYTES: usize = 32 << 20;
-/// How long the database may take over a batch unless told otherwise.
-pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
-/// Records in one table's channel; bytes bound the queue before it does for all but tiny records.
-const CHANNEL: usize = 16_384;
-
-/// How a writer behaves.
-#[derive(Debug, Clone)]
-pub struct WriterConfig {
-    /// Who writes: stands in the ledger.
-    pub producer: String,
-    /// Rows in a batch, at most.
-    pub max_batch_rows: usize,
-    /// Bytes in a batch, about, at most.
-    pub max_batch_bytes: usize,
-    /// How long a record waits for its batch to fill.
-    pub max_age: Duration,
-    /// Bytes of one table's records that wait or are under way, at most; then `write` waits. A table
-    /// that can't be written to does not hold up the others.
-    pub queue_bytes: usize,
-    /// How long the database may take over a batch before it is sent again.
-    pub deadline: Duration,
-    /// How far records may go.
-    pub limits: Limits,
-}
-
-impl WriterConfig {
-    /// The defaults, for a producer of this name.
-    pub fn new(producer: impl Into<String>) -> Self {
-        Self {
-            producer: producer.into(),
-            max_batch_rows: DEFAULT_MAX_BATCH_ROWS,
-            max_batch_bytes: DEFAULT_MAX_BATCH_BYTES,
-            max_age: DEFAULT_MAX_AGE,
-            queue_bytes: DEFAULT_QUEUE_BYTES,
-            deadline: DEFAULT_DEADLINE,
-            limits: Limits::default(),
-        }
-    }
-}
+use crate::records::{Record, WithRecord, with_record_of};
+use crate::spool::{Claim, KIND_RECORDS, Spool, SpoolLog};
+use queue::{AnyQueue, Queue};
+use shared::Shared;
+use spooled::SpoolLane;
 
 /// What a writer has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -103,11 +77,17 @@ pub struct WriterStats {
     pub queued_rows: u64,
     /// Their bytes, about.
     pub queued_bytes: u64,
+    /// With a spool: records that wait on disk, those that earlier writers left included.
+    pub spooled: u64,
+    /// With a spool: records that were dropped because it was full, as it was told to. They count as
+    /// accepted nowhere.
+    pub dropped: u64,
 }
 
 /// Hands records to the database. Cheap to clone; clones share queue and counters.
 ///
-/// Must be closed ([`Writer::close`]) or flushed before the program ends: what is queued then is lost.
+/// Must be closed ([`Writer::close`]) or flushed before the program ends: what is queued then is lost,
+/// unless it is on disk ([`Durability::Spool`]).
 #[derive(Clone)]
 pub struct Writer {
     inner: Arc<Inner>,
@@ -115,128 +95,214 @@ pub struct Writer {
 
 struct Inner {
     shared: Arc<Shared>,
-    lanes: Mutex<HashMap<TypeId, Lane>>,
-    /// Held while a record is put into its lane, so that none slips in behind the last flush.
-    closed: RwLock<bool>,
+    lanes: RwLock<Lanes>,
+    /// With a spool: that no other writer of this process appends to it.
+    claim: Mutex<Option<Claim>>,
 }
 
-/// The way into a table's lane, its type put aside, and how to ask it for a flush.
+#[derive(Default)]
+struct Lanes {
+    /// One a table that records were written for: a handful, so looking through them is quick.
+    lanes: Vec<Lane>,
+    closed: bool,
+}
+
+/// A table's lane, known by its record's type.
 struct Lane {
-    entry: Box<dyn Any + Send>,
-    flush: FlushFn,
+    record: TypeId,
+    /// The queue as what it is, its type put aside, and as any queue.
+    typed: Arc<dyn Any + Send + Sync>,
+    queue: Arc<dyn AnyQueue>,
 }
 
-struct Entry<R> {
-    channel: mpsc::Sender<Message<R>>,
-    /// Bytes of the lane's queue that are free.
-    room: Arc<Semaphore>,
-}
-
-type FlushFn = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
-
-impl Writer {
-    pub(crate) fn new(pool: Pool, capabilities: Capabilities, database: Config, mut config: WriterConfig) -> Self {
-        config.max_batch_rows = config.max_batch_rows.max(1);
-        config.queue_bytes = config.queue_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        config.max_batch_bytes = config.max_batch_bytes.clamp(1, config.queue_bytes);
-        let sender = Sender::new(pool, capabilities, database, config.deadline);
-        let shared =
-            Shared { config, sender, counters: Counters::default(), stuck: watch::channel(Stuck::default()).0, asked: Notify::new() };
-        Self { inner: Arc::new(Inner { shared: Arc::new(shared), lanes: Mutex::default(), closed: RwLock::new(false) }) }
+impl Lane {
+    fn typed<R: Record>(&self) -> Option<Arc<Queue<R>>> {
+        (self.record == TypeId::of::<R>()).then(|| self.typed.clone().downcast().expect("a lane is found by its record's type"))
     }
 
-    /// Takes a record. Waits while the queue is full; a future that is dropped before it is ready has
-    /// taken nothing.
+    fn spooled<R: Record>(&self) -> Option<Arc<SpoolLane>> {
+        (self.record == TypeId::of::<R>()).then(|| self.typed.clone().downcast().expect("with a spool all lanes are spooled"))
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.queue.end();
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(pool: Pool, capabilities: Capabilities, database: Config, config: WriterConfig) -> Self {
+        let config = config.clamped();
+        let sender = Sender::new(pool, capabilities, database, config.deadline).with(&config);
+        // Who comes second to a spool is told by its first write.
+        Self::with_sender(Some(sender), config)
+    }
+
+    fn with_sender(sender: Option<Sender>, config: WriterConfig) -> Self {
+        let shared = Arc::new(Shared::new(config, sender));
+        let claim = if let Durability::Spool(spool) = &shared.config.durability { spool.claim() } else { None };
+        let writer = Self { inner: Arc::new(Inner { shared, lanes: RwLock::default(), claim: Mutex::new(claim) }) };
+        writer.drain_leftovers();
+        writer
+    }
+
+    /// Takes a record. Waits while the queue is full; with [`Durability::Commit`] also until the record
+    /// is committed, with [`Durability::Spool`] until it is on disk. A future that is dropped before it is
+    /// ready has taken nothing, but with these two it may have: the record may yet be stored.
     ///
     /// # Errors
     /// `Invalid` when the record breaks a rule: it was not taken, nothing else is affected. `Closed`
     /// after [`Writer::close`]. While the database turns writes down for good (a privilege, a missing
-    /// table) and the queue is full, that error.
+    /// table) and the queue is full, that error. With [`Durability::Commit`] also `Invalid` when the
+    /// database refused the record: it is in quarantine, the message has the reason. With
+    /// [`Durability::Spool`] `Full` when the quota is reached (nothing was taken), `Disk` when the record
+    /// could not be written (it may be found on disk after a restart, if the disk did not mean it),
+    /// `Conflict` when the spool is used by another writer of this process.
     pub async fn write<R: Record>(&self, record: R) -> Result<()> {
         let shared = &self.inner.shared;
         record.validate(&shared.config.limits, Utc::now())?;
-        let size = u32::try_from(record.size().min(shared.config.queue_bytes)).unwrap_or(u32::MAX);
-        let (channel, free) = self.entry::<R>()?;
-        let at_once = free.try_acquire_many(size).ok().zip(channel.try_reserve().ok());
-        let (room, place) = match at_once {
-            Some(both) => both,
-            None => self.wait_for_room(&channel, &free, size).await?,
-        };
-        let closed_flag = self.inner.closed.read().unwrap_or_else(|e| e.into_inner());
-        if *closed_flag {
-            return Err(closed());
+        if let Durability::Spool(spool) = &shared.config.durability {
+            return self.spool_lane::<R>(spool).await?.write(record, &shared.counters).await;
         }
-        let counters = &shared.counters;
-        counters.accepted.fetch_add(1, Relaxed);
-        counters.queued_rows.fetch_add(1, Relaxed);
-        counters.queued_bytes.fetch_add(u64::from(size), Relaxed);
+        let size = u32::try_from(record.size().min(shared.config.queue_bytes)).unwrap_or(u32::MAX);
+        let queue = self.queue::<R>()?;
+        let room = match queue.room.try_acquire_many(size) {
+            Ok(room) => room,
+            Err(_) => self.wait_for_room(&queue, size).await?,
+        };
+        let fate = queue.put(record, size, &shared.counters)?;
         room.forget();
-        place.send(Message::Record(record, size));
-        Ok(())
+        match fate {
+            Some(fate) => fate.await.unwrap_or_else(|_| Err(closed())),
+            None => Ok(()),
+        }
     }
 
-    async fn wait_for_room<'a, R: Record>(
-        &self,
-        channel: &'a mpsc::Sender<Message<R>>,
-        room: &'a Semaphore,
-        size: u32,
-    ) -> Result<(SemaphorePermit<'a>, mpsc::Permit<'a, Message<R>>)> {
+    async fn wait_for_room<'a, R: Record>(&self, queue: &'a Queue<R>, size: u32) -> Result<SemaphorePermit<'a>> {
+        queue.press();
         let mut stuck = self.inner.shared.stuck.subscribe();
-        let both = async {
-            let room = room.acquire_many(size).await.map_err(|_| closed())?;
-            let place = channel.reserve().await.map_err(|_| closed())?;
-            Ok((room, place))
-        };
         tokio::select! {
-            both = both => both,
+            room = queue.room.acquire_many(size) => room.map_err(|_| closed()),
             reason = stuck.wait_for(|stuck| stuck.reasons.contains_key(R::TABLE)) => {
-                let error = reason.ok().and_then(|stuck| stuck.error()).unwrap_or_else(closed);
+                let error = reason.ok().and_then(|stuck| stuck.error_of(R::TABLE)).unwrap_or_else(closed);
                 Err(Error::new(error.kind(), format!("the queue is full and the database takes nothing: {error}")))
             }
         }
     }
 
-    /// The way into the record's lane, which starts with its first record.
-    fn entry<R: Record>(&self) -> Result<(mpsc::Sender<Message<R>>, Arc<Semaphore>)> {
-        let mut lanes = self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner());
-        if *self.inner.closed.read().unwrap_or_else(|e| e.into_inner()) {
+    /// The record's queue; it and its lane start with the first record.
+    fn queue<R: Record>(&self) -> Result<Arc<Queue<R>>> {
+        {
+            let lanes = self.inner.lanes.read().unwrap_or_else(|e| e.into_inner());
+            if lanes.closed {
+                return Err(closed());
+            }
+            if let Some(queue) = lanes.lanes.iter().find_map(Lane::typed) {
+                return Ok(queue);
+            }
+        }
+        let mut lanes = self.inner.lanes.write().unwrap_or_else(|e| e.into_inner());
+        if lanes.closed {
             return Err(closed());
         }
-        let lane = lanes.entry(TypeId::of::<R>()).or_insert_with(|| {
-            let (channel, messages) = mpsc::channel::<Message<R>>(CHANNEL);
-            let room = Arc::new(Semaphore::new(self.inner.shared.config.queue_bytes));
-            tokio::spawn(lane::run(self.inner.shared.clone(), messages, room.clone()));
-            let to = channel.downgrade();
-            let flush: FlushFn = Arc::new(move || {
-                let to = to.upgrade();
-                Box::pin(async move {
-                    let (answer, answered) = oneshot::channel();
-                    let Some(to) = to else { return Ok(()) };
-                    to.send(Message::Flush(answer)).await.map_err(|_| closed())?;
-                    answered.await.map_err(|_| closed())
-                })
-            });
-            Lane { entry: Box::new(Entry { channel, room }), flush }
-        });
-        let entry = lane.entry.downcast_ref::<Entry<R>>().expect("a lane is found by its record's type");
-        Ok((entry.channel.clone(), entry.room.clone()))
+        // Another may have been faster.
+        if let Some(queue) = lanes.lanes.iter().find_map(Lane::typed) {
+            return Ok(queue);
+        }
+        let shared = &self.inner.shared;
+        let queue = Arc::new(Queue::<R>::new(&shared.config, R::TABLE));
+        tokio::spawn(lane::run(shared.clone(), queue.clone()));
+        lanes.lanes.push(Lane { record: TypeId::of::<R>(), typed: queue.clone(), queue: queue.clone() });
+        Ok(queue)
     }
 
-    /// Waits until every record that was taken before is committed, or quarantined.
+    /// The record's lane over the disk; it starts with the first record, or with what an earlier writer
+    /// left.
+    async fn spool_lane<R: Record>(&self, spool: &Spool) -> Result<Arc<SpoolLane>> {
+        {
+            let lanes = self.inner.lanes.read().unwrap_or_else(|e| e.into_inner());
+            if lanes.closed {
+                return Err(closed());
+            }
+            if let Some(lane) = lanes.lanes.iter().find_map(Lane::spooled::<R>) {
+                return Ok(lane);
+            }
+        }
+        self.require_claim()?;
+        let log = spool.log(R::TABLE).await?;
+        self.start_spool_lane::<R>(spool, log)
+    }
+
+    fn start_spool_lane<R: Record>(&self, spool: &Spool, log: SpoolLog) -> Result<Arc<SpoolLane>> {
+        let mut lanes = self.inner.lanes.write().unwrap_or_else(|e| e.into_inner());
+        if lanes.closed {
+            return Err(closed());
+        }
+        // Another may have been faster.
+        if let Some(lane) = lanes.lanes.iter().find_map(Lane::spooled::<R>) {
+            return Ok(lane);
+        }
+        let lane = SpoolLane::start::<R>(&self.inner.shared, spool, log);
+        lanes.lanes.push(Lane { record: TypeId::of::<R>(), typed: lane.clone(), queue: lane.clone() });
+        Ok(lane)
+    }
+
+    fn require_claim(&self) -> Result<()> {
+        if let Durability::Spool(spool) = &self.inner.shared.config.durability
+            && self.inner.claim.lock().unwrap_or_else(|e| e.into_inner()).is_none()
+        {
+            let folder = spool.config().folder.display();
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("the spool {folder} is used by another writer of this process; clone that one"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Starts the lanes of tables that an earlier writer left something for.
+    fn drain_leftovers(&self) {
+        struct Start<'a>(&'a Writer, &'a Spool, SpoolLog);
+        impl WithRecord for Start<'_> {
+            type Output = ();
+            fn with<R: Record>(self) {
+                // It can't be closed yet.
+                let _ = self.0.start_spool_lane::<R>(self.1, self.2);
+            }
+        }
+        let Durability::Spool(spool) = &self.inner.shared.config.durability else { return };
+        if self.inner.claim.lock().unwrap_or_else(|e| e.into_inner()).is_none() {
+            return;
+        }
+        for table in spool.tables() {
+            let Some(log) = spool.existing_log(&table).filter(|log| log.waiting().bytes > 0) else { continue };
+            if log.waiting().kind.is_some_and(|kind| kind != KIND_RECORDS) {
+                tracing::error!(table, "the spool holds lines of hitherto ingest, which drains them when it is started on this spool");
+                continue;
+            }
+            if with_record_of(&table, Start(self, spool, log)).is_none() {
+                tracing::error!(table, "the spool holds records of a table that this program does not know; they stay there");
+            }
+        }
+    }
+
+    /// Waits until every record that was taken before is committed, or quarantined; with a spool that
+    /// includes what earlier writers left.
     ///
     /// # Errors
     /// What keeps the database from taking them, if it does not pass by itself; the records are kept
     /// and tried again. While the database is merely away, this waits.
     pub async fn flush(&self) -> Result<()> {
-        let flushes: Vec<FlushFn> = {
-            let lanes = self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner());
-            lanes.values().map(|lane| lane.flush.clone()).collect()
-        };
         let mut stuck = self.inner.shared.stuck.subscribe();
         let tries = stuck.borrow().tries;
         // Lanes that are stuck try again now: only a verdict later than the question counts.
         self.inner.shared.asked.notify_waiters();
-        let all = futures_util::future::try_join_all(flushes.iter().map(|flush| flush()));
+        let flushed: Vec<_> = {
+            let lanes = self.inner.lanes.read().unwrap_or_else(|e| e.into_inner());
+            lanes.lanes.iter().map(|lane| lane.queue.flush().map_err(|_| closed())).collect()
+        };
+        let all = try_join_all(flushed);
         tokio::select! {
             all = all => all.map(|_| ()),
             verdict = stuck.wait_for(|stuck| stuck.tries > tries && !stuck.reasons.is_empty()) => {
@@ -247,15 +313,19 @@ impl Writer {
 
     /// Takes no more records and waits until those it has are committed.
     ///
+    /// With [`Durability::Spool`] nothing is lost that is not: what keeps the database from taking records
+    /// is no error then, [`WriterStats::spooled`] says how many wait on disk for the next writer.
+    ///
     /// # Errors
     /// As [`Writer::flush`]; the message says how many records were not stored.
     pub async fn close(&self) -> Result<WriterStats> {
         self.shut();
         let flushed = self.flush().await;
-        self.finish(flushed)
+        self.finish(flushed).await
     }
 
-    /// [`Writer::close`] with a limit on the wait.
+    /// [`Writer::close`] with a limit on the wait. With [`Durability::Spool`] the limit is no error: what is
+    /// on disk stays there.
     ///
     /// # Errors
     /// As [`Writer::close`], and `Timeout` when the wait was too long.
@@ -264,22 +334,40 @@ impl Writer {
         let flushed = tokio::time::timeout(limit, self.flush())
             .await
             .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, format!("the database took nothing for {} s", limit.as_secs_f64()))));
-        self.finish(flushed)
+        self.finish(flushed).await
     }
 
     fn shut(&self) {
-        *self.inner.closed.write().unwrap_or_else(|e| e.into_inner()) = true;
+        let mut lanes = self.inner.lanes.write().unwrap_or_else(|e| e.into_inner());
+        lanes.closed = true;
+        // None slips in behind the last flush.
+        lanes.lanes.iter().for_each(|lane| lane.queue.close());
     }
 
-    fn finish(&self, flushed: Result<()>) -> Result<WriterStats> {
+    async fn finish(&self, flushed: Result<()>) -> Result<WriterStats> {
+        if matches!(self.inner.shared.config.durability, Durability::Spool(_)) {
+            return Ok(self.leave_spool(flushed).await);
+        }
         let stats = self.stats();
         match flushed {
             Ok(()) => {
-                self.inner.lanes.lock().unwrap_or_else(|e| e.into_inner()).clear();
+                self.inner.lanes.write().unwrap_or_else(|e| e.into_inner()).lanes.clear();
                 Ok(stats)
             }
             Err(error) => Err(Error::new(error.kind(), format!("{error}; {} records were not stored", stats.queued_rows)).caused_by(error)),
         }
+    }
+
+    /// Lets go of the spool: the next writer sends what is there.
+    async fn leave_spool(&self, flushed: Result<()>) -> WriterStats {
+        let lanes = std::mem::take(&mut self.inner.lanes.write().unwrap_or_else(|e| e.into_inner()).lanes);
+        join_all(lanes.iter().map(|lane| lane.queue.ended())).await;
+        let stats = self.stats();
+        if let Err(error) = flushed {
+            tracing::warn!(%error, spooled = stats.spooled, "the writer is closed; what the database did not take waits on disk for the next one");
+        }
+        self.inner.claim.lock().unwrap_or_else(|e| e.into_inner()).take();
+        stats
     }
 
     /// What this writer has done so far.
@@ -294,6 +382,11 @@ impl Writer {
             retries: counters.retries.load(Relaxed),
             queued_rows: counters.queued_rows.load(Relaxed),
             queued_bytes: counters.queued_bytes.load(Relaxed),
+            spooled: match &self.inner.shared.config.durability {
+                Durability::Spool(spool) => spool.waiting_rows(),
+                _ => 0,
+            },
+            dropped: counters.dropped.load(Relaxed),
         }
     }
 }

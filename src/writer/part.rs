@@ -2,6 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
+use super::batch::Stored;
 use super::digest::Digests;
 use crate::error::Error;
 
@@ -19,6 +20,12 @@ impl Part {
         self.refused.append(&mut other.refused);
         self.digests.append(other.digests);
     }
+}
+
+/// What became of a batch, and which of its rows went to quarantine.
+pub(crate) struct Outcome {
+    pub(crate) stored: Stored,
+    pub(super) refused: Vec<Refused>,
 }
 
 /// A row that goes to quarantine.

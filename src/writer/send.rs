@@ -1,34 +1,27 @@
 //! Puts a batch into the database: rows and ledger line in one transaction, once.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::Range;
-use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
-use futures_util::SinkExt;
-use postgres_types::ToSql;
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
+use tracing::Instrument;
 use uuid::Uuid;
 
-use super::batch::{Batch, Stored};
-use super::digest::{digest, row_digests};
-use super::encode::{CopyRows, arrays};
-use super::part::{Part, Refused};
-use super::sql;
+use super::batch::Batch;
+use super::config::WriterConfig;
+use super::digest::digest;
+use super::modules::Modules;
+use super::part::Outcome;
+use super::rows::Rows;
+use super::{count, ledger, sql};
 use crate::config::Config;
-use crate::engine::Capabilities;
+use crate::engine::{Capabilities, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Lease, pool_error};
 use crate::pool::Pool;
 use crate::records::{OrderEvent, Record};
-
-/// Rows in one INSERT ... FROM unnest.
-const INSERT_ROWS: usize = 5_000;
 
 /// How many times longer it may take when bad rows are set apart one by one.
 const HALVING: u32 = 20;
@@ -49,12 +42,17 @@ pub(crate) struct Sender {
     capabilities: Capabilities,
     config: Config,
     deadline: Duration,
-    modules: Arc<RwLock<HashMap<String, i64>>>,
+    modules: Modules,
 }
 
 impl Sender {
     pub(crate) fn new(pool: Pool, capabilities: Capabilities, config: Config, deadline: Duration) -> Self {
-        Self { pool, capabilities, config, deadline, modules: Arc::default() }
+        Self { pool, capabilities, config, deadline, modules: Modules::default() }
+    }
+
+    /// The same, as a writer wants it.
+    pub(super) fn with(self, config: &WriterConfig) -> Self {
+        Self { deadline: config.deadline, ..self }
     }
 
     /// Sends until it is stored, a failure that can't pass comes up, or patience ends. Tells
@@ -63,8 +61,19 @@ impl Sender {
         &self,
         batch: &Batch<R>,
         patience: Patience,
+        on_retry: impl FnMut(&Error) + Send,
+    ) -> Result<Outcome> {
+        let span = tracing::debug_span!("writer.batch", table = R::TABLE, batch = %batch.id, rows = batch.rows.len());
+        self.send_in_span(batch, patience, on_retry).instrument(span).await
+    }
+
+    async fn send_in_span<R: Record>(
+        &self,
+        batch: &Batch<R>,
+        patience: Patience,
         mut on_retry: impl FnMut(&Error) + Send,
-    ) -> Result<Stored> {
+    ) -> Result<Outcome> {
+        let began = Instant::now();
         let backoff =
             ExponentialBuilder::default().with_min_delay(Duration::from_millis(50)).with_max_delay(Duration::from_secs(5)).with_jitter();
         let mut pauses = match patience {
@@ -74,8 +83,12 @@ impl Sender {
         let (mut known, mut halve) = (batch.known, false);
         loop {
             let deadline = if halve { self.deadline * HALVING } else { self.deadline };
-            let error = match timeout(deadline, self.attempt(batch, known, halve)).await {
-                Ok(Ok(stored)) => return Ok(stored),
+            let attempt = self.attempt(batch, known, halve).instrument(tracing::debug_span!("writer.attempt", known, halve));
+            let error = match timeout(deadline, attempt).await {
+                Ok(Ok(outcome)) => {
+                    count::stored(batch, &outcome.stored, began.elapsed());
+                    return Ok(outcome);
+                }
                 Ok(Err(error)) => error,
                 Err(_) => Error::new(
                     ErrorKind::Timeout,
@@ -93,12 +106,13 @@ impl Sender {
             }
             let Some(pause) = pauses.next() else { return Err(error) };
             tracing::warn!(batch = %batch.id, table = R::TABLE, %error, ?pause, "batch not stored, trying again");
+            count::retried(R::TABLE, &error);
             on_retry(&error);
             tokio::time::sleep(pause).await;
         }
     }
 
-    async fn attempt<R: Record>(&self, batch: &Batch<R>, known: bool, halve: bool) -> Result<Stored> {
+    async fn attempt<R: Record>(&self, batch: &Batch<R>, known: bool, halve: bool) -> Result<Outcome> {
         let mut lease = Lease::new(self.pool.get().await.map_err(|e| pool_error(e, &self.config))?);
         let result = self.attempt_on(&mut lease, batch, known, halve).await;
         // An error from the server leaves the connection in order once its transaction was rolled
@@ -113,24 +127,24 @@ impl Sender {
         result
     }
 
-    async fn attempt_on<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>, known: bool, halve: bool) -> Result<Stored> {
+    async fn attempt_on<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>, known: bool, halve: bool) -> Result<Outcome> {
         if halve {
             // A module that was deleted by hand would condemn rows that are good.
-            self.modules.write().unwrap_or_else(|e| e.into_inner()).clear();
+            self.modules.forget();
         }
-        let ids = self.module_ids(lease, batch).await?;
-        let module_id = |row: &R| row.module().and_then(|name| ids.get(name)).copied().unwrap_or_default();
-        if known && let Some(line) = self.find(lease, batch).await? {
-            let digest = digest(line.digest_form, batch, module_id);
-            return line.check(batch.id, &digest);
+        let module_ids = self.modules.ids(lease, &batch.rows).await?;
+        if known && let Some(line) = ledger::find(lease, batch).await? {
+            let digest = digest(line.digest_form, batch, &module_ids);
+            let stored = line.check(batch.id, &digest)?;
+            let refused = if stored.quarantined > 0 { ledger::find_refused(lease, batch).await? } else { Vec::new() };
+            return Ok(Outcome { stored, refused });
         }
         let tx = self.begin::<R>(lease).await?;
-        let part = if halve {
-            self.store_halves(&tx, batch, &module_id).await?
-        } else {
-            self.store_rows(&tx, batch, 0..batch.rows.len(), &module_id).await?
-        };
-        match self.finish(tx, batch, part).await {
+        let rows = Rows { tx: &tx, batch, module_ids: &module_ids, copy_in: self.capabilities.copy_in };
+        let part = async { if halve { rows.store_halves().await } else { rows.store(0..batch.rows.len()).await } }
+            .instrument(tracing::debug_span!("writer.rows"))
+            .await?;
+        match ledger::finish(tx, batch, part).instrument(tracing::debug_span!("writer.commit")).await {
             Err(error) if is_ledger_conflict(&error) => {
                 Err(Error::new(ErrorKind::Unreachable, format!("batch {} was sent twice at once; looking it up", batch.id)))
             }
@@ -144,217 +158,17 @@ impl Sender {
         let builder = lease.client().build_transaction().isolation_level(IsolationLevel::ReadCommitted);
         let tx = builder.start().await.map_err(|e| Error::database(doing, e))?;
         // The server gives up when this side does: an abandoned statement would keep its locks.
-        let timeout = format!("SET LOCAL statement_timeout = {}", self.deadline.as_millis().clamp(1, i32::MAX as u128));
-        tx.batch_execute(&timeout).await.map_err(|e| Error::database(doing, e))?;
+        let mut settings = format!("SET LOCAL statement_timeout = {}", self.deadline.as_millis().clamp(1, i32::MAX as u128));
         if R::TABLE == OrderEvent::TABLE {
             // Ids are claimed and orders folded for the batch as a whole, not by triggers row by row.
-            tx.batch_execute("SET LOCAL hitherto.set_based = 'on'").await.map_err(|e| Error::database(doing, e))?;
+            settings.push_str("; SET LOCAL hitherto.set_based = 'on'");
         }
-        if self.capabilities.engine == crate::Engine::Timescaledb && !sql::can_copy(R::TABLE) {
+        if self.capabilities.engine == Engine::Timescaledb && !sql::can_copy(R::TABLE) {
             // A late replay looks its ids up in the columnstore; the default would stop it.
-            tx.batch_execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
-                .await
-                .map_err(|e| Error::database(doing, e))?;
+            settings.push_str("; SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0");
         }
+        tx.batch_execute(&settings).await.map_err(|e| Error::database(doing, e))?;
         Ok(tx)
-    }
-
-    /// The ledger's word on a batch that may have been stored before.
-    async fn find<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>) -> Result<Option<LedgerLine>> {
-        let doing = "looking a batch up in the ledger";
-        let client = lease.client();
-        let statement = client.prepare_cached(sql::LEDGER_FIND).await.map_err(|e| Error::database(doing, e))?;
-        let row = client.query_opt(&statement, &[&batch.id]).await.map_err(|e| Error::database(doing, e))?;
-        Ok(row.map(|row| LedgerLine { rows: row.get(0), digest: row.get(1), digest_form: row.get(2), quarantined: row.get(3) }))
-    }
-
-    /// Ids of the modules that the rows name; unknown ones are registered.
-    async fn module_ids<R: Record>(&self, lease: &mut Lease, batch: &Batch<R>) -> Result<HashMap<String, i64>> {
-        let mut ids = HashMap::new();
-        let mut missing = Vec::new();
-        {
-            let cache = self.modules.read().unwrap_or_else(|e| e.into_inner());
-            for name in batch.rows.iter().filter_map(Record::module) {
-                if ids.contains_key(name) {
-                    continue;
-                }
-                match cache.get(name) {
-                    Some(id) => {
-                        ids.insert(name.to_owned(), *id);
-                    }
-                    None => {
-                        ids.insert(name.to_owned(), 0);
-                        missing.push(name.to_owned());
-                    }
-                }
-            }
-        }
-        if missing.is_empty() {
-            return Ok(ids);
-        }
-        let doing = "registering modules";
-        let client = lease.client();
-        let statement = client.prepare_cached(sql::MODULE_ENSURE).await.map_err(|e| Error::database(doing, e))?;
-        let rows = client.query(&statement, &[&missing]).await.map_err(|e| Error::database(doing, e))?;
-        let mut cache = self.modules.write().unwrap_or_else(|e| e.into_inner());
-        for row in rows {
-            let (name, id): (String, i64) = (row.get(0), row.get(1));
-            cache.insert(name.clone(), id);
-            ids.insert(name, id);
-        }
-        Ok(ids)
-    }
-
-    /// Stores rows of the batch and folds the orders they belong to. Rows whose id stands with other
-    /// content are refused: the first stays.
-    async fn store_rows<R: Record>(
-        &self,
-        tx: &Transaction<'_>,
-        batch: &Batch<R>,
-        range: Range<usize>,
-        module_id: &(impl Fn(&R) -> i64 + Sync),
-    ) -> Result<Part> {
-        let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
-        let (rows, mut part) = (&batch.rows[range.clone()], Part::default());
-        if self.capabilities.copy_in && sql::can_copy(R::TABLE) {
-            let statement = tx.prepare_cached(&sql::copy::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
-            let sink = tx.copy_in::<_, Bytes>(&statement).await.map_err(|e| Error::database(&doing(), e))?;
-            let mut sink = std::pin::pin!(sink);
-            for (piece, rows) in CopyRows::pieces(rows, batch_id(batch), module_id) {
-                sink.send(piece).await.map_err(|e| Error::database(&doing(), e))?;
-                // The server works on the piece meanwhile.
-                rows.iter().zip(row_digests(rows, module_id)).for_each(|(row, digest)| part.digests.keep(row, digest));
-            }
-            part.stored = sink.finish().await.map_err(|e| Error::database(&doing(), e))?;
-            return Ok(part);
-        }
-        let statement = tx.prepare_cached(&sql::insert::<R>()).await.map_err(|e| Error::database(&doing(), e))?;
-        let (id, mut orders) = (batch_id(batch), BTreeSet::new());
-        for (slice, first) in rows.chunks(INSERT_ROWS).zip((range.start..).step_by(INSERT_ROWS)) {
-            let arrays = arrays(slice, module_id);
-            let mut params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as &(dyn ToSql + Sync)).collect();
-            if let Some(id) = &id {
-                params.push(id);
-            }
-            let inserted = if sql::tells_stored(R::TABLE) {
-                let new = tx.query(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?;
-                let mut keys: HashSet<(&str, DateTime<Utc>)> = new.iter().map(|row| (row.get(0), row.get(1))).collect();
-                for (row, digest) in slice.iter().zip(row_digests(slice, module_id)) {
-                    // Of two rows with one id the first was stored.
-                    let kept = row.id().zip(row.time()).is_some_and(|key| keys.remove(&key));
-                    if kept {
-                        part.digests.keep(row, digest);
-                        orders.extend(row.order_id().map(str::to_owned));
-                    } else {
-                        part.digests.leave(digest);
-                    }
-                }
-                new.len() as u64
-            } else {
-                slice.iter().zip(row_digests(slice, module_id)).for_each(|(row, digest)| part.digests.keep(row, digest));
-                tx.execute(&statement, &params).await.map_err(|e| Error::database(&doing(), e))?
-            };
-            part.stored += inserted;
-            if let Some(conflicts) = sql::conflicts::<R>()
-                && inserted < slice.len() as u64
-            {
-                let statement = tx.prepare_cached(&conflicts).await.map_err(|e| Error::database(&doing(), e))?;
-                let params = if sql::notes_conflicts(R::TABLE) { &params[..] } else { &params[..arrays.len()] };
-                for row in tx.query(&statement, params).await.map_err(|e| Error::database(&doing(), e))? {
-                    let (n, stands): (i64, String) = (row.get(0), row.get(1));
-                    let place = first + n as usize - 1;
-                    part.refused.push(Refused::id_taken(place, &stands));
-                    // Both orders are flagged.
-                    orders.extend(row.get::<_, Option<String>>(2));
-                    orders.extend(batch.rows[place].order_id().map(str::to_owned));
-                }
-            }
-        }
-        if R::TABLE == OrderEvent::TABLE && !orders.is_empty() {
-            let orders: Vec<String> = orders.into_iter().collect();
-            let statement = tx.prepare_cached(sql::ORDER_FOLD).await.map_err(|e| Error::database(&doing(), e))?;
-            tx.query(&statement, &[&orders]).await.map_err(|e| Error::database(&doing(), e))?;
-        }
-        Ok(part)
-    }
-
-    /// Halves the rows until those that the database refuses stand alone; stores the others.
-    async fn store_halves<R: Record>(
-        &self,
-        tx: &Transaction<'_>,
-        batch: &Batch<R>,
-        module_id: &(impl Fn(&R) -> i64 + Sync),
-    ) -> Result<Part> {
-        let step = async |text: &'static str| tx.batch_execute(text).await.map_err(|e| Error::database("setting bad rows apart", e));
-        let all = 0..batch.rows.len();
-        let mut ranges = vec![all];
-        let mut whole = Part::default();
-        while let Some(range) = ranges.pop() {
-            step("SAVEPOINT part").await?;
-            match self.store_rows(tx, batch, range.clone(), module_id).await {
-                Ok(part) => {
-                    whole.append(part);
-                    step("RELEASE part").await?;
-                }
-                Err(error) if error.is_data() => {
-                    step("ROLLBACK TO part; RELEASE part").await?;
-                    if range.len() == 1 {
-                        whole.refused.push(Refused::by(range.start, &error));
-                        row_digests(&batch.rows[range], module_id).for_each(|digest| whole.digests.leave(digest));
-                    } else {
-                        let middle = range.start + range.len() / 2;
-                        ranges.push(middle..range.end);
-                        ranges.push(range.start..middle);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(whole)
-    }
-
-    /// Quarantine, ledger line, COMMIT.
-    async fn finish<R: Record>(&self, tx: Transaction<'_>, batch: &Batch<R>, part: Part) -> Result<Stored> {
-        let doing = || format!("storing batch {} of {}", batch.id, R::TABLE);
-        for Refused { place, sqlstate, reason } in &part.refused {
-            let record = serde_json::to_string(&batch.rows[*place]).unwrap_or_default();
-            tracing::warn!(batch = %batch.id, table = R::TABLE, sqlstate, reason, "row quarantined");
-            tx.execute(sql::QUARANTINE_INSERT, &[&batch.id, &batch.producer, &R::TABLE, &record, sqlstate, reason])
-                .await
-                .map_err(|e| Error::database(&doing(), e))?;
-        }
-        let quarantined = part.refused.len() as u64;
-        let duplicates = (batch.rows.len() as u64).saturating_sub(part.stored + quarantined);
-        let statement = tx.prepare_cached(sql::LEDGER_INSERT).await.map_err(|e| Error::database(&doing(), e))?;
-        let rows = i64::try_from(part.stored).unwrap_or(i64::MAX);
-        let (min_time, max_time) = (part.digests.min_time, part.digests.max_time);
-        let (digest, rows_digest) = part.digests.finish();
-        let line: [&(dyn ToSql + Sync); 8] = [&batch.id, &batch.producer, &R::TABLE, &rows, &min_time, &max_time, &digest, &rows_digest];
-        tx.execute(&statement, &line).await.map_err(|e| Error::database(&doing(), e))?;
-        tx.commit().await.map_err(|e| Error::database(&doing(), e))?;
-        Ok(Stored { rows: part.stored, duplicates, quarantined, already: false })
-    }
-}
-
-/// What the ledger says of a batch.
-struct LedgerLine {
-    rows: i64,
-    digest: Vec<u8>,
-    digest_form: i16,
-    quarantined: i64,
-}
-
-impl LedgerLine {
-    /// The batch is stored, if it is this one.
-    fn check(self, id: Uuid, digest: &[u8]) -> Result<Stored> {
-        if self.digest != digest {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                format!("batch {id} stands in the ledger with other content; an id is given once"),
-            ));
-        }
-        let count = |n: i64| u64::try_from(n).unwrap_or_default();
-        Ok(Stored { rows: count(self.rows), quarantined: count(self.quarantined), already: true, duplicates: 0 })
     }
 }
 

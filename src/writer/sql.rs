@@ -33,6 +33,11 @@ pub(super) fn has_batch_id(table: &str) -> bool {
     !matches!(table, "module" | "regime_state")
 }
 
+/// Whether of two rows the one that comes last stands: their order matters.
+pub(super) fn last_wins(table: &str) -> bool {
+    !has_batch_id(table)
+}
+
 /// Whether the table's INSERT returns id and time of the rows that it stored.
 pub(super) fn tells_stored(table: &str) -> bool {
     matches!(again(table), Again::Told(_))
@@ -149,6 +154,9 @@ fn columns<R: Record>() -> String {
 pub(super) const LEDGER_FIND: &str = "-- ledger_find
 SELECT row_count, digest, digest_form, (SELECT count(*) FROM hitherto.quarantine q WHERE q.batch_id = b.batch_id)
 FROM hitherto.ingest_batch b WHERE batch_id = $1";
+
+pub(super) const QUARANTINE_FIND: &str = "-- quarantine_find
+SELECT record, sqlstate, reason FROM hitherto.quarantine WHERE batch_id = $1 ORDER BY quarantine_id";
 
 pub(super) const LEDGER_INSERT: &str = "-- ledger_insert
 INSERT INTO hitherto.ingest_batch (batch_id, producer, table_name, row_count, min_time, max_time, digest, digest_form, rows_digest)

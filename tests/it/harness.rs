@@ -73,10 +73,14 @@ pub(crate) async fn native_timescaledb() -> Option<Db> {
 pub(crate) async fn all() -> Vec<Db> {
     let mut all = vec![embedded().await, native().await];
     all.extend(native_timescaledb().await);
-    if let Some(config) = named_server().await {
-        all.push(Db { name: "HITHERTO_TEST_DATABASE_URL", store: migrated(&config, None).await, config, _engine: None });
-    }
+    all.extend(named().await);
     all
+}
+
+/// A fresh, migrated database on the server that `HITHERTO_TEST_DATABASE_URL` names, where it does.
+pub(crate) async fn named() -> Option<Db> {
+    let config = named_server().await?;
+    Some(Db { name: "HITHERTO_TEST_DATABASE_URL", store: migrated(&config, None).await, config, _engine: None })
 }
 
 pub(crate) async fn migrated(config: &Config, engine: Option<Engine>) -> Store {
@@ -108,11 +112,15 @@ pub(crate) async fn create_database(config: &Config) -> Config {
     config.clone().with_database(&name)
 }
 
+/// More of the private server's options, to be set before it is first asked for.
+pub(crate) static SERVER_OPTIONS: OnceLock<&str> = OnceLock::new();
+
 /// One private PostgreSQL server a test process, on a free port, in a temporary folder.
 pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let server = Server::new(free_port(), "-c fsync=off");
+        let settings = format!("-c fsync=off {}", SERVER_OPTIONS.get().copied().unwrap_or_default());
+        let server = Server::new(free_port(), &settings);
         server.make_data(&server.data(), &[]);
         server.start().unwrap();
         server
