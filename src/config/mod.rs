@@ -13,7 +13,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 use password::Password;
 pub use server::Pooler;
-pub(crate) use server::{Host, Root, Server, SslMode, Target, Tls};
+pub(crate) use server::{Host, Server, Target};
+#[cfg(feature = "tls")]
+pub(crate) use server::{Root, SslMode, Tls};
 
 /// How to reach the database and how the store behaves towards it.
 ///

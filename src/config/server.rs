@@ -60,6 +60,7 @@ pub(crate) enum Root {
     Default,
 }
 
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     pub(crate) mode: SslMode,
@@ -105,6 +106,7 @@ pub(crate) struct Server {
     pub(crate) password: Password,
     pub(crate) application_name: String,
     pub(crate) options: Option<String>,
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     pub(crate) tls: Tls,
     pub(crate) channel_binding: ChannelBinding,
     pub(crate) keepalive: Option<socket2::TcpKeepalive>,
@@ -419,7 +421,7 @@ mod tests {
         let files = [("HITHERTO_PASSWORD_FILE", "/f"), ("PGPASSWORD", "p")];
         assert!(matches!(read_with("host=h", &files).unwrap().server.password, Password::File(_)));
         let passfile = read_with("host=h passfile=/g", &[("PGPASSFILE", "/f")]).unwrap().server.password;
-        assert!(matches!(passfile, Password::Passfile(path, true) if path == PathBuf::from("/g")));
+        assert!(matches!(passfile, Password::Passfile(path, true) if path == std::path::Path::new("/g")));
     }
 
     #[test]

@@ -21,19 +21,27 @@ impl<'a> Certificate<'a> {
         let (mut signed, rest) = of(SEQUENCE, certificate)?;
         let (algorithm, _) = of(OBJECT_IDENTIFIER, of(SEQUENCE, rest)?.0)?;
         if signed.first() == Some(&VERSION) {
-            signed = item(signed)?.3;
+            signed = item(signed)?.rest;
         }
         // Serial number, signature, issuer, validity, subject.
         for _ in 0..5 {
-            signed = item(signed)?.3;
+            signed = item(signed)?.rest;
         }
-        let (SEQUENCE, key, _, _) = item(signed)? else { return None };
+        let key = item(signed).filter(|key| key.kind == SEQUENCE)?.whole;
         Some(Self { key, algorithm })
     }
 }
 
-/// An item's type, itself as a whole, its content and what follows it.
-fn item(der: &[u8]) -> Option<(u8, &[u8], &[u8], &[u8])> {
+/// A piece of DER.
+struct Item<'a> {
+    kind: u8,
+    whole: &'a [u8],
+    content: &'a [u8],
+    /// What follows it.
+    rest: &'a [u8],
+}
+
+fn item(der: &[u8]) -> Option<Item<'_>> {
     let [kind, short, ..] = *der else { return None };
     let (length, head) = match usize::from(short) {
         length @ ..0x80 => (length, 2),
@@ -46,13 +54,13 @@ fn item(der: &[u8]) -> Option<(u8, &[u8], &[u8], &[u8])> {
         }
     };
     let end = head.checked_add(length)?;
-    Some((kind, der.get(..end)?, der.get(head..end)?, der.get(end..)?))
+    Some(Item { kind, whole: der.get(..end)?, content: der.get(head..end)?, rest: der.get(end..)? })
 }
 
 /// Content and rest, if it is of this type.
 fn of(wanted: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (kind, _, content, rest) = item(der)?;
-    (kind == wanted).then_some((content, rest))
+    let item = item(der).filter(|item| item.kind == wanted)?;
+    Some((item.content, item.rest))
 }
 
 /// What the login is bound to (RFC 5929, `tls-server-end-point`): the certificate's digest by the function

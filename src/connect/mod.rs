@@ -17,7 +17,9 @@ use tokio::time::timeout;
 use tokio_postgres::config::{SslMode as DriverSslMode, SslNegotiation};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::config::{Config, Host, Pooler, SslMode, Target};
+#[cfg(feature = "tls")]
+use crate::config::SslMode;
+use crate::config::{Config, Host, Pooler, Target};
 use crate::error::{Error, ErrorKind, Result};
 use socket::{Place, Socket};
 use stream::{Hello, Link, Stream};
@@ -37,6 +39,7 @@ struct Failure {
     error: Error,
     go_on: bool,
     /// It was the encryption that did not come about.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     handshake: bool,
 }
 

@@ -116,7 +116,7 @@ impl AsyncRead for Stream {
                 if read.filled().is_empty() {
                     return Poll::Ready(Ok(()));
                 }
-                unnamed.from_server(read.filled())?;
+                unnamed.answered(read.filled())?;
             },
         }
     }
@@ -131,7 +131,7 @@ impl AsyncWrite for Stream {
         }
         until_ready!(this.poll_drain(cx, FULL))?;
         if let Way::Pooled(unnamed) = &mut this.way {
-            unnamed.from_client(buf)?;
+            unnamed.rewrite(buf)?;
         }
         Poll::Ready(Ok(buf.len()))
     }

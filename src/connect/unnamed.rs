@@ -173,7 +173,7 @@ fn text(message: &mut Bytes) -> io::Result<Bytes> {
 
 impl Unnamed {
     /// What the driver sends.
-    pub(super) fn from_client(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn rewrite(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.client.bytes.extend_from_slice(bytes);
         while let Some((kind, mut message)) = self.client.next(b"PDBCSQ", &mut self.to_server)? {
             let out = &mut self.to_server;
@@ -224,7 +224,7 @@ impl Unnamed {
     }
 
     /// What the server answers.
-    pub(super) fn from_server(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn answered(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.server.bytes.extend_from_slice(bytes);
         while let Some((kind, message)) = self.server.next(b"1tTnEGZ", &mut self.to_client)? {
             let pass_on = match kind {
@@ -318,4 +318,148 @@ fn columns(kind: u8, mut message: Bytes) -> io::Result<Columns> {
             Ok((name, type_oid))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        put(&mut out, kind, parts);
+        out.to_vec()
+    }
+
+    fn kinds(bytes: &[u8]) -> String {
+        let (mut kinds, mut rest) = (String::new(), bytes);
+        while let Some((kind, after)) = rest.split_first() {
+            kinds.push(char::from(*kind));
+            rest = &after[number(after)..];
+        }
+        kinds
+    }
+
+    /// A row of one column, of this type.
+    fn row_of(type_oid: u32) -> Vec<u8> {
+        let oid = type_oid.to_be_bytes();
+        message(b'T', &[&1u16.to_be_bytes(), b"n\0", &[0; 6], &oid, &[0; 8]])
+    }
+
+    const INT8: u32 = 20;
+    const FLOAT8: u32 = 701;
+
+    struct Talk {
+        unnamed: Unnamed,
+        /// Bytes that arrive at once.
+        piece: usize,
+    }
+
+    impl Talk {
+        /// What the server gets.
+        fn client(&mut self, messages: &[Vec<u8>]) -> Vec<u8> {
+            messages.concat().chunks(self.piece).for_each(|piece| self.unnamed.rewrite(piece).unwrap());
+            self.unnamed.to_server.split().to_vec()
+        }
+
+        /// What the driver gets.
+        fn server(&mut self, messages: &[Vec<u8>]) -> io::Result<String> {
+            messages.concat().chunks(self.piece).try_for_each(|piece| self.unnamed.answered(piece))?;
+            Ok(kinds(&self.unnamed.to_client.split()))
+        }
+    }
+
+    fn plain(kinds: &str) -> Vec<Vec<u8>> {
+        kinds.bytes().map(|kind| message(kind, &[])).collect()
+    }
+
+    #[test]
+    fn statements_lose_their_names_and_answers_what_was_added() {
+        let parameters = [0, 1, 0, 0, 0, 25];
+        let prepare = [message(b'P', &[b"s7\0SELECT $1\0", &[0, 0]]), message(b'D', &[b"Ss7\0"]), message(b'S', &[])];
+        let use_ = [message(b'B', &[b"\0s7\0", b"values"]), message(b'E', &[b"\0", &[0; 4]]), message(b'S', &[])];
+        let added = [message(b'1', &[]), message(b't', &[&parameters])];
+        for piece in [1, 2, 3, 7, 64, 4096] {
+            let mut talk = Talk { unnamed: Unnamed::default(), piece };
+            let sent = talk.client(&prepare);
+            assert_eq!(sent, [message(b'P', &[b"\0SELECT $1\0", &[0, 0]]), message(b'D', &[b"S\0"]), message(b'S', &[])].concat());
+            let answer = [&added[..], &[row_of(INT8)], &plain("Z")].concat();
+            assert_eq!(talk.server(&answer).unwrap(), "1tTZ");
+
+            // Its types go with it, so that its parameters mean the same every time.
+            let sent = talk.client(&use_);
+            let expected = [
+                message(b'P', &[b"\0SELECT $1\0", &parameters]),
+                message(b'D', &[b"S\0"]),
+                message(b'B', &[b"\0\0", b"values"]),
+                use_[1].clone(),
+                use_[2].clone(),
+            ];
+            assert_eq!(sent, expected.concat());
+            let answer = [&added[..], &[row_of(INT8)], &plain("2DCZ")].concat();
+            assert_eq!(talk.server(&answer).unwrap(), "2DCZ");
+
+            // Errors, wherever they come, end at ReadyForQuery; several requests may be under way.
+            talk.client(&[&use_[..], &use_, &plain("Q"), &use_].concat());
+            assert_eq!(talk.server(&plain("EZ")).unwrap(), "EZ");
+            assert_eq!(talk.server(&[&added[..], &plain("EZ"), &plain("CZ")].concat()).unwrap(), "EZCZ");
+            assert_eq!(talk.server(&answer).unwrap(), "2DCZ");
+
+            // A COPY swallows the Sync behind its start.
+            talk.client(&use_);
+            assert_eq!(talk.server(&[&added[..], &plain("n2G")].concat()).unwrap_or_default(), "", "other columns than before");
+            let mut talk = Talk { unnamed: Unnamed::default(), piece };
+            talk.client(&prepare);
+            talk.server(&[&added[..], &plain("nZ")].concat()).unwrap();
+            talk.client(&use_);
+            assert_eq!(talk.server(&[&added[..], &plain("n2G")].concat()).unwrap(), "2G");
+            assert_eq!(kinds(&talk.client(&plain("dddcS"))), "dddcS");
+            talk.client(&use_);
+            assert_eq!(talk.server(&plain("CZ")).unwrap(), "CZ");
+            assert_eq!(talk.server(&[&added[..], &plain("n2CZ")].concat()).unwrap(), "2CZ");
+
+            // The driver's own unnamed statements are left alone, and a name is forgotten when it is closed.
+            talk.client(&[message(b'P', &[b"\0SELECT\0", &[0, 0]]), message(b'B', &[b"\0\0"]), message(b'S', &[])]);
+            assert_eq!(talk.server(&plain("12nCZ")).unwrap(), "12nCZ");
+            assert_eq!(
+                talk.client(&[message(b'C', &[b"Ss7\0"]), message(b'S', &[])]),
+                [message(b'C', &[b"S\0"]), message(b'S', &[])].concat()
+            );
+            assert_eq!(talk.server(&plain("3Z")).unwrap(), "3Z");
+            assert!(talk.unnamed.statements.is_empty() && talk.unnamed.due.is_empty());
+            assert!(talk.unnamed.rewrite(&use_.concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn columns_that_changed_end_the_connection() {
+        for (now, good) in [(row_of(INT8), true), (row_of(FLOAT8), false), (message(b'n', &[]), false)] {
+            let mut talk = Talk { unnamed: Unnamed::default(), piece: 5 };
+            talk.client(&[message(b'P', &[b"s\0SELECT n\0", &[0, 0]]), message(b'D', &[b"Ss\0"]), message(b'S', &[])]);
+            talk.server(&[plain("1"), vec![message(b't', &[&[0, 0]]), row_of(INT8)], plain("Z")].concat()).unwrap();
+            talk.client(&[message(b'B', &[b"\0s\0"]), message(b'S', &[])]);
+            let answer = talk.server(&[plain("1"), vec![message(b't', &[&[0, 0]]), now], plain("2CZ")].concat());
+            assert_eq!(answer.is_ok(), good);
+        }
+        assert!(Unnamed::default().answered(&[b'1', 0, 0, 0, 1]).is_err(), "shorter than its own length");
+        assert!(Unnamed::default().answered(&message(b'1', &[])).is_err(), "nobody asked");
+        assert!(Unnamed::default().rewrite(&message(b'B', &[b"no end"])).is_err());
+    }
+
+    #[test]
+    fn the_process_number_is_found_however_its_bytes_come() {
+        let login = [
+            message(b'R', &[&[0; 4]]),
+            message(b'S', &[b"a\0b\0"]),
+            message(b'K', &[&7u32.to_be_bytes(), &[9; 4]]),
+            message(b'Z', b"I".chunks(1).collect::<Vec<_>>().as_slice()),
+        ];
+        for piece in [1, 2, 3, 5, 13, 100] {
+            let mut frames = Frames::default();
+            let found: Vec<u32> = login.concat().chunks(piece).filter_map(|bytes| frames.look(bytes)).collect();
+            assert_eq!(found, [7], "{piece}");
+            assert!(frames.at_boundary());
+            frames.look(b"S");
+            assert!(!frames.at_boundary());
+        }
+    }
 }

@@ -36,8 +36,8 @@ async fn a_thousand_uses_dropped_at_any_moment_leave_the_pool_whole() {
     let mut under_way = FuturesUnordered::new();
     let (mut ended, mut dropped) = (0, 0);
     for n in 0..USES {
-        // Most are over within some milliseconds.
-        let limit = Duration::from_micros(random.random_range(0..30_000));
+        // Most would be over within some milliseconds, orders later than others.
+        let limit = Duration::from_micros(random.random_range(0..if n % 5 == 1 { 400_000 } else { 40_000 }));
         let rows = random.random_range(1..2_000);
         let use_ = async move {
             match n % 5 {

@@ -84,9 +84,11 @@ async fn writers_and_commands_share_two_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
 
-    let direct = db.store.client().await.unwrap();
-    assert!(!direct.is_pooled(), "nothing stands before the server");
-    drop(direct);
+    let embedded = harness::embedded().await;
+    for direct in [&db, &embedded] {
+        assert!(!direct.store.client().await.unwrap().is_pooled(), "{}: nothing stands before the server", direct.name);
+    }
+    drop(embedded);
     let config = Config::from_url(&url).unwrap();
     assert_eq!(config.pooler, Pooler::Auto);
     let store = Store::connect(config.clone()).await.unwrap();
