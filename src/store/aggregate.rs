@@ -91,8 +91,9 @@ impl Store {
         let mut refreshed = Vec::with_capacity(names.len());
         for row in names {
             let view_name: String = row.get(0);
-            let refresh =
-                async || client.execute("CALL hitherto.aggregate_refresh($1)", &[&view_name]).await.map_err(|e| Error::unanswered(doing, e));
+            let refresh = async || {
+                client.execute("CALL hitherto.aggregate_refresh($1)", &[&view_name]).await.map_err(|e| Error::unanswered(doing, e))
+            };
             let error = match when_free(refresh).await {
                 Ok(_) => None,
                 Err(e) if e.sqlstate().is_some() => Some(e.to_string()),

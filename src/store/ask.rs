@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::Store;
-use crate::error::{Unanswered, Result};
+use crate::error::{Result, Unanswered};
 use crate::lease::Lease;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];

@@ -47,8 +47,16 @@ async fn drain<R: Record>(shared: Arc<Shared>, lane: &SpoolLane, under_way: &mut
                 under_way.spawn(store::<R>(shared.clone(), lane.log.clone(), batch));
                 next.set(self::next(shared.clone(), R::TABLE, reader));
             }
-            Some(done) = under_way.join_next() => if let Err(error) = done && error.is_panic() {
-                std::panic::resume_unwind(error.into_panic());
+            Some(done) = under_way.join_next() => if done.is_err_and(|error| error.is_panic()) {
+                let error = Error::new(
+                    ErrorKind::Closed,
+                    format!("draining the spool of {} has failed, by a fault of this program; what waits is on disk, start again", R::TABLE),
+                );
+                tracing::error!(table = R::TABLE, "{error}");
+                // Whoever flushes is told.
+                loop {
+                    shared.wait_stuck(R::TABLE, &error).await;
+                }
             },
             () = lane.changed.notified() => {}
             () = async { sleep_until(due.expect("asked only if there is one")).await }, if due.is_some() => {}

@@ -103,7 +103,10 @@ pub(super) async fn finish<R: Record>(tx: Transaction<'_>, batch: &Batch<R>, mod
     if tx.execute(&statement, &line).await.map_err(|e| Error::database(&doing(), e))? == 0 {
         return Err(Error::new(
             ErrorKind::Unreachable,
-            format!("batch {}: its modules go by other numbers here, as in another database under the old one's name; asking anew", batch.id),
+            format!(
+                "batch {}: its modules go by other numbers here, as in another database under the old one's name; asking anew",
+                batch.id
+            ),
         ));
     }
     tx.commit().await.map_err(|e| Error::database(&doing(), e))?;

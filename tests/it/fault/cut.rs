@@ -37,7 +37,9 @@ impl What {
             }
             Self::OrderEvent => {
                 let order = |n: i32| format!("order {number} {}", n % 3);
-                let fill = |n: i32| OrderEvent::new(order(n), EventType::Fill).sequence(i64::from(n)).last_quantity(i64::from(n) + 1).last_price(2);
+                let fill = |n: i32| {
+                    OrderEvent::new(order(n), EventType::Fill).sequence(i64::from(n)).last_quantity(i64::from(n) + 1).last_price(2)
+                };
                 let rows: Vec<_> = (0..3)
                     .map(|n| OrderEvent::new(order(n), EventType::Submitted).sequence(-1).quantity(1000).asset("A").side(Side::Buy))
                     .chain((0..rows).map(fill))

@@ -139,9 +139,7 @@ async fn events_shuffled_over_several_writers_end_as_if_they_came_in_order() {
     .await;
     close(&writers, "shuffled").await;
     for table in ["order_event", "execution_report"] {
-        let query = format!(
-            "SELECT (to_jsonb(r) - '{{recorded_at,batch_id,legacy_id}}'::text[])::text FROM hitherto.{table} r ORDER BY 1"
-        );
+        let query = format!("SELECT (to_jsonb(r) - '{{recorded_at,batch_id,legacy_id}}'::text[])::text FROM hitherto.{table} r ORDER BY 1");
         let rows = async |store: &Store| -> Vec<String> {
             store.client().await.unwrap().query(&query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
         };

@@ -82,7 +82,11 @@ async fn another_database_gets_whole_batches_under_its_own_modules_or_an_error_i
     execute(&server.config(), "CREATE DATABASE another").await;
     let another = server.config().with_database("another");
     drop(migrated(&another).await);
-    execute(&another, "SELECT hitherto.module_ensure('{x,gamma}'); SELECT hitherto.module_ensure('{alpha}'); SELECT hitherto.module_ensure('{y,beta}')").await;
+    execute(
+        &another,
+        "SELECT hitherto.module_ensure('{x,gamma}'); SELECT hitherto.module_ensure('{alpha}'); SELECT hitherto.module_ensure('{y,beta}')",
+    )
+    .await;
     execute(
         &server.config(),
         "ALTER DATABASE place ALLOW_CONNECTIONS false;

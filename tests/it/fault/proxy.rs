@@ -135,7 +135,8 @@ async fn connection(mut client: TcpStream, server: u16, state: Arc<Mutex<State>>
     server.set_nodelay(true).unwrap();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let (mut client, mut server) = (Pump::new(From::Client, from_client, to_server, &state), Pump::new(From::Server, from_server, to_client, &state));
+    let (mut client, mut server) =
+        (Pump::new(From::Client, from_client, to_server, &state), Pump::new(From::Server, from_server, to_client, &state));
     tokio::select! { _ = client.run() => {}, _ = server.run() => {} }
     let (Pump { input: from_client, output: mut to_server, .. }, Pump { input: mut from_server, output: to_client, .. }) = (client, server);
     drop((from_client, to_client));

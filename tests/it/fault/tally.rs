@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hitherto::records::{
-    EventType, HealthCheck, Module, ModuleExecution, OrderEvent, RiskEvaluation, RiskLevel, Side, Signal, Verdict,
-};
+use hitherto::records::{EventType, HealthCheck, Module, ModuleExecution, OrderEvent, RiskEvaluation, RiskLevel, Side, Signal, Verdict};
 use hitherto::writer::WriterStats;
 use hitherto::{Store, Writer};
 use rand::Rng;
@@ -18,7 +16,10 @@ use crate::order;
 /// Tables, and what tells their rows apart in these tests.
 const KEYS: [(&str, &str); 5] = [
     ("health_check", "SELECT m.name || ' ' || r.error_count FROM hitherto.health_check r JOIN hitherto.module m USING (module_id)"),
-    ("module_execution", "SELECT m.name || ' ' || r.execution_id FROM hitherto.module_execution r JOIN hitherto.module m USING (module_id)"),
+    (
+        "module_execution",
+        "SELECT m.name || ' ' || r.execution_id FROM hitherto.module_execution r JOIN hitherto.module m USING (module_id)",
+    ),
     ("signal", "SELECT m.name || ' ' || r.kind FROM hitherto.signal r JOIN hitherto.module m USING (module_id)"),
     ("risk_evaluation", "SELECT m.name || ' ' || r.evaluation_id FROM hitherto.risk_evaluation r JOIN hitherto.module m USING (module_id)"),
     ("order_event", "SELECT order_id || ' ' || event_id FROM hitherto.order_event r"),
