@@ -32,9 +32,10 @@ fault: ## The long fault suite: killed servers and writers, cut and stalled conn
 	@scripts/setup.sh test
 	HITHERTO_FAULT=long cargo test --test it -- fault:: --nocapture --test-threads=1
 
-bench: ## Writer, export and the orders' fold against the raw limit, a trail among 10,000,000 order events
+# HITHERTO_BENCH_LONG=1 adds the writer's run to 50,000,000 rows.
+bench: ## Writer against psql and others, export and the orders' fold against the raw limit, a trail among 10,000,000 order events
 	@scripts/setup.sh test
-	cargo bench --bench pipe --bench order --bench trail
+	cargo bench --bench ingest --bench pipe --bench order --bench trail
 
 lint: ## Format, clippy, documentation, licences
 	cargo fmt --all --check

@@ -1,4 +1,4 @@
-//! Writer and export against the raw limit of the same server, in one run: `make bench`.
+//! The export against the raw limit of the same server, in one run: `make bench`.
 //!
 //! Ratios are what counts; machines differ and are shared. Each figure is the median of three rounds,
 //! the two sides taking turns.
@@ -10,14 +10,12 @@ mod harness;
 
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use hitherto::records::{HealthCheck, ModuleExecution};
 use hitherto::{Store, WriterConfig};
 use hitherto_export::{Dataset, Options, export_file, export_lake};
 
 const ROWS: i64 = 1_000_000;
-const BATCH: usize = 20_000;
 const ROUNDS: usize = 3;
 
 #[tokio::main]
@@ -30,7 +28,7 @@ async fn main() {
     dbs.extend(harness::native_timescaledb().await);
     for db in dbs {
         println!("{} (PostgreSQL {})", db.name, db.store.capabilities().server_version);
-        writer(&db.store).await;
+        fill(&db.store).await;
         export(&db.store, &db.config).await;
         if db.name == "timescaledb" {
             percentiles(&db.store).await;
@@ -65,80 +63,13 @@ fn line(what: &str, seconds: f64, rows: i64) {
     println!("  {what:<44} {seconds:>7.2} s  {:>9.0} rows/s", rows as f64 / seconds);
 }
 
-async fn writer(store: &Store) {
-    let records = checks();
-    let bodies = ready_made(&records);
-    let (mut bare, mut written) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        truncate(store).await;
-        bare.push(bare_copy(store, &bodies).await);
-        truncate(store).await;
-        let copies = records.clone();
-        let began = Instant::now();
-        let writer = store.writer(WriterConfig::new("bench"));
-        for record in copies {
-            writer.write(record).await.unwrap();
-        }
-        let stats = writer.close().await.unwrap();
-        written.push(began.elapsed());
-        assert_eq!(stats.stored, ROWS as u64);
+/// What the export reads.
+async fn fill(store: &Store) {
+    let writer = store.writer(WriterConfig::new("bench"));
+    for record in checks() {
+        writer.write(record).await.unwrap();
     }
-    let (bare, written) = (median(bare), median(written));
-    line("bare binary COPY, ready-made, 20,000 a commit", bare, ROWS);
-    line("writer", written, ROWS);
-    println!("  writer / bare COPY: {:.2} (aim 0.8)", bare / written);
-}
-
-async fn truncate(store: &Store) {
-    store
-        .client()
-        .await
-        .unwrap()
-        .batch_execute("SET session_replication_role = replica; TRUNCATE hitherto.health_check; RESET session_replication_role; CHECKPOINT")
-        .await
-        .unwrap();
-}
-
-/// COPY bodies of the same rows, made before the clock starts.
-fn ready_made(records: &[HealthCheck]) -> Vec<Bytes> {
-    records
-        .chunks(BATCH)
-        .map(|rows| {
-            let mut out = BytesMut::new();
-            out.put_slice(b"PGCOPY\n\xff\r\n\0");
-            out.put_i64(0);
-            let field = |out: &mut BytesMut, bytes: &[u8]| {
-                out.put_i32(bytes.len() as i32);
-                out.put_slice(bytes);
-            };
-            for (n, row) in rows.iter().enumerate() {
-                out.put_i16(9);
-                field(&mut out, &(row.checked_at.timestamp_micros() - 946_684_800_000_000).to_be_bytes());
-                field(&mut out, &(n as i64 % 16 + 1).to_be_bytes());
-                field(&mut out, row.status.as_bytes());
-                field(&mut out, &row.response_time_ms.unwrap().to_be_bytes());
-                field(&mut out, &row.error_count.to_be_bytes());
-                field(&mut out, &row.memory_usage_mb.unwrap().to_be_bytes());
-                field(&mut out, &row.cpu_usage_percent.unwrap().to_be_bytes());
-                out.put_i32(-1);
-                field(&mut out, &[7; 16]);
-            }
-            out.put_i16(-1);
-            out.freeze()
-        })
-        .collect()
-}
-
-async fn bare_copy(store: &Store, bodies: &[Bytes]) -> Duration {
-    let client = store.client().await.unwrap();
-    let began = Instant::now();
-    for body in bodies {
-        let sink = client.copy_in::<_, Bytes>("COPY hitherto.health_check (checked_at, module_id, status, response_time_ms, error_count, memory_usage_mb, cpu_usage_percent, details, batch_id) FROM STDIN (FORMAT binary)").await.unwrap();
-        let mut sink = std::pin::pin!(sink);
-        sink.send(body.clone()).await.unwrap();
-        sink.finish().await.unwrap();
-    }
-    began.elapsed()
+    assert_eq!(writer.close().await.unwrap().stored, ROWS as u64);
 }
 
 async fn export(store: &Store, config: &hitherto::Config) {

@@ -18,35 +18,43 @@ const PSYCOPG: &str = include_str!("psycopg_copy.py");
 
 pub(crate) async fn run(db: &Db) {
     let records = checks(ROWS);
-    let mut ours = Vec::new();
+    let one = WriterConfig::new("bench");
+    let two = WriterConfig { connections: 2, ..one.clone() };
+    let python = psycopg();
+    let (mut ours, mut both, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        truncate(&db.store, "health_check").await;
-        ours.push(write(&db.store, WriterConfig::new("bench"), records.clone()).await);
+        for (config, times) in [(&one, &mut ours), (&two, &mut both)] {
+            truncate(&db.store, "health_check").await;
+            times.push(write(&db.store, config.clone(), records.clone()).await);
+        }
+        if let Some(python) = &python {
+            truncate(&db.store, "health_check").await;
+            theirs.push(copied(db, python));
+        }
     }
     drop(records);
-    let ours = median(ours);
+    let (ours, both) = (median(ours), median(both));
     line("health_check: writer", ours, ROWS);
     let row_by_row = inserts(db).await;
     let fsync: String = db.store.client().await.unwrap().query_one("SHOW fsync", &[]).await.unwrap().get(0);
     line(&format!("health_check: an INSERT and COMMIT a row (fsync {fsync})"), row_by_row, SAMPLE);
     let times = (row_by_row / SAMPLE as f64) / (ours / ROWS as f64);
     println!("  health_check: writer / INSERT and COMMIT a row {times:.0} (aim 300)");
-    match psycopg() {
-        Some(python) => {
-            let mut theirs = Vec::new();
-            for _ in 0..ROUNDS {
-                truncate(&db.store, "health_check").await;
-                let mut command = Psql::new(db).command(&python);
-                let output = command.args(["-c", PSYCOPG]).arg(ROWS.to_string()).stderr(Stdio::inherit()).output().unwrap();
-                theirs.push(String::from_utf8_lossy(&output.stdout).trim().parse().expect("the script prints its seconds"));
-            }
-            let theirs = median(theirs);
-            line("health_check: psycopg 3, binary COPY row by row", theirs, ROWS);
-            println!("  health_check: writer / psycopg 3 {:.2} (aim 1.3)", theirs / ours);
-        }
-        None => println!("  psycopg 3 could not be installed by pip, so it is not compared"),
+    if python.is_some() {
+        let theirs = median(theirs);
+        line("health_check: psycopg 3, binary COPY row by row", theirs, ROWS);
+        println!("  health_check: writer / psycopg 3 {:.2} (aim 1.3); with two connections {:.2}", theirs / ours, theirs / both);
+    } else {
+        println!("  psycopg 3 could not be installed by pip, so it is not compared");
     }
     truncate(&db.store, "health_check").await;
+}
+
+/// Seconds that psycopg's COPY took.
+fn copied(db: &Db, python: &Path) -> f64 {
+    let mut command = Psql::new(db).command(python);
+    let output = command.args(["-c", PSYCOPG]).arg(ROWS.to_string()).stderr(Stdio::inherit()).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("the script prints its seconds")
 }
 
 async fn inserts(db: &Db) -> f64 {

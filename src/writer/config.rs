@@ -8,11 +8,11 @@ use super::durability::Durability;
 use crate::records::Limits;
 
 /// Rows in a batch, at most, unless told otherwise.
-pub const DEFAULT_MAX_BATCH_ROWS: usize = 20_000;
+pub const DEFAULT_MAX_BATCH_ROWS: usize = 50_000;
 /// Bytes in a batch, about, at most, unless told otherwise: 8 MiB.
 pub const DEFAULT_MAX_BATCH_BYTES: usize = 8 << 20;
 /// How long a record waits for its batch to fill unless told otherwise.
-pub const DEFAULT_MAX_AGE: Duration = Duration::from_millis(200);
+pub const DEFAULT_MAX_AGE: Duration = Duration::from_millis(100);
 /// Bytes that wait, at most, by table, unless told otherwise: 32 MiB. Then `write` waits.
 pub const DEFAULT_QUEUE_BYTES: usize = 32 << 20;
 /// How long the database may take over a batch unless told otherwise.

@@ -1,4 +1,4 @@
-//! What is counted for whoever watches from outside.
+//! What is counted and spanned for whoever watches from outside.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,6 @@ use std::time::Duration;
 use hitherto::WriterConfig;
 use hitherto::metrics as names;
 use hitherto::records::{EventType, HealthCheck, OrderEvent};
-use hitherto::writer::Batch;
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit, with_local_recorder,
 };
@@ -183,4 +182,44 @@ fn retries_are_counted_by_their_class() {
         assert!(writer.stats().retries >= before);
         assert_eq!(values.get(names::WRITER_ROWS, CHECKS), Some(3.0));
     });
+}
+
+/// Keeps the names of spans.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<Vec<&'static str>>>);
+
+impl tracing::Subscriber for Spans {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        let mut names = self.0.lock().unwrap();
+        names.push(span.metadata().name());
+        tracing::span::Id::from_u64(names.len() as u64)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_batch_has_spans_of_its_own() {
+    // While there is but one subscriber, a thread without it that comes upon a span first turns that span
+    // off for all.
+    let _another = tracing::Dispatch::new(Spans::default());
+    let spans = Spans::default();
+    let seen = spans.0.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tracing::subscriber::with_default(spans, || {
+        runtime.block_on(async {
+            let db = harness::native().await;
+            let writer = db.store.writer(WriterConfig::new("test"));
+            writer.write(HealthCheck::new("m", "healthy")).await.unwrap();
+            writer.close().await.unwrap();
+        });
+    });
+    let seen: Vec<&str> = seen.lock().unwrap().iter().copied().filter(|name| name.starts_with("writer.")).collect();
+    assert_eq!(seen, ["writer.batch", "writer.attempt", "writer.rows", "writer.commit"]);
 }

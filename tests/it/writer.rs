@@ -37,7 +37,7 @@ async fn a_lone_record_is_there_within_its_age_limit() {
             assert!(began.elapsed() < Duration::from_secs(5), "{}: not there after 5 s", db.name);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert!(began.elapsed() >= Duration::from_millis(190), "{}: it waits for others to fill its batch", db.name);
+        assert!(began.elapsed() >= Duration::from_millis(90), "{}: it waits for others to fill its batch", db.name);
         assert_eq!(number(&db.store, "SELECT count(*) FROM hitherto.health_check").await, 2, "{}", db.name);
     }
 }
