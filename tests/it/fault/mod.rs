@@ -14,8 +14,6 @@ mod spool_kill;
 mod stall;
 mod tally;
 
-use std::time::Duration;
-
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -53,14 +51,5 @@ pub(crate) fn say(line: &str) {
     #[expect(clippy::print_stderr, reason = "tests have no other way to speak")]
     {
         eprintln!("{line}");
-    }
-}
-
-/// Waits for something that comes about by itself.
-pub(crate) async fn until(what: &str, limit: Duration, mut is: impl AsyncFnMut() -> bool) {
-    let end = tokio::time::Instant::now() + limit;
-    while !is().await {
-        assert!(tokio::time::Instant::now() < end, "{what}: not within {} s", limit.as_secs_f64());
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
