@@ -89,7 +89,11 @@ fn measure<R: Record>(line: impl Fn(u64) -> String) {
     if cpu > 0.0 {
         rate("read, parsed and encoded, by CPU time", cpu);
         rate("the same with the ledger's digests", digested);
-        println!("  CPU time against serde_json alone: {:.2} times, with digests {:.2}; aim 500,000 lines/s a core", cpu / bare, digested / bare);
+        println!(
+            "  CPU time against serde_json alone: {:.2} times, with digests {:.2}; aim 500,000 lines/s a core",
+            cpu / bare,
+            digested / bare
+        );
     }
 }
 
