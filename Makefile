@@ -30,7 +30,7 @@ test: ## Everything: both engines, the command, the notebooks
 
 bench: ## Writer, export and the orders' fold against the raw limit, a trail among 10,000,000 order events
 	@scripts/setup.sh test
-	cargo bench --bench pipe --bench order --bench trail
+	cargo bench --bench lines --bench pipe --bench order --bench trail
 
 lint: ## Format, clippy, documentation, licences
 	cargo fmt --all --check

@@ -10,7 +10,8 @@ pub mod embedded;
 mod engine;
 mod export;
 mod import_legacy;
-mod ingest;
+#[doc(hidden)]
+pub mod ingest;
 mod maintain;
 mod migrate;
 mod order;
@@ -94,6 +95,8 @@ enum Ending {
     Done,
     /// There is something that a person should look at.
     Finding,
+    /// It was told to stop and did, before its end.
+    Interrupted,
 }
 
 /// Runs the command with the process's arguments.
@@ -116,8 +119,11 @@ pub fn main() -> ExitCode {
         Err(e) => return fail(output, &Error::new(ErrorKind::Config, format!("starting the runtime: {e}"))),
     };
     let ended = runtime.block_on(async {
-        if let Command::Engine(args) = cli.command {
-            return engine::run(args, output).await;
+        // These two know themselves how to stop.
+        match cli.command {
+            Command::Engine(args) => return engine::run(args, output).await,
+            Command::Ingest(args) => return ingest::run(args, &cli.database, output).await,
+            _ => {}
         }
         tokio::select! {
             ended = run(cli, output) => ended,
@@ -130,6 +136,7 @@ pub fn main() -> ExitCode {
     let code = match ended {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Finding) => ExitCode::from(1),
+        Ok(Ending::Interrupted) => ExitCode::from(130),
         Err(error) => fail(output, &error),
     };
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));

@@ -19,6 +19,11 @@ impl Output {
         Self { json }
     }
 
+    /// One JSON document was asked for.
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints the command's result: the document, or the text made of it.
     pub(super) fn print<T: Serialize>(self, document: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
         let mut words = if self.json {

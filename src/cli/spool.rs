@@ -6,9 +6,9 @@ use chrono::Utc;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::Ending;
 use super::connect::Database;
 use super::output::{Output, table};
+use super::{Ending, ingest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spool::{Spool, SpoolConfig, SpoolFinding, SpoolSurvey, survey};
 use crate::writer::{Durability, WriterConfig};
@@ -145,8 +145,6 @@ struct Replayed {
     batches: u64,
     /// Records that still wait.
     left: u64,
-    /// Tables whose records are left to the program that wrote them.
-    foreign: Vec<String>,
     findings: Vec<SpoolFinding>,
 }
 
@@ -156,6 +154,10 @@ async fn replay(args: Replay, database: &Database, output: Output) -> Result<End
     let opening = tokio::task::spawn_blocking(move || Spool::open(SpoolConfig::new(folder))).await;
     let spool = opening.map_err(|_| Error::new(ErrorKind::Closed, "the program ended while opening the spool"))??;
     let store = database.store().await?;
+    let mut lines = ingest::Replayed::default();
+    for table in before.tables.iter().filter(|t| t.foreign) {
+        lines.add(ingest::replay(&spool, &table.table, store.clone()).await?);
+    }
     let mut config = WriterConfig::new(args.producer);
     config.durability = Durability::Spool(spool.clone());
     let writer = store.writer(config);
@@ -164,12 +166,11 @@ async fn replay(args: Replay, database: &Database, output: Output) -> Result<End
     let mut findings = spool.findings().to_vec();
     findings.extend(look(place).await?.findings.into_iter().filter(|finding| matches!(finding, SpoolFinding::Aside { .. })));
     let replayed = Replayed {
-        stored: stats.stored,
-        duplicates: stats.duplicates,
-        quarantined: stats.quarantined,
-        batches: stats.batches,
+        stored: stats.stored + lines.stored,
+        duplicates: stats.duplicates + lines.duplicates,
+        quarantined: stats.quarantined + lines.quarantined,
+        batches: stats.batches + lines.batches,
         left: stats.spooled,
-        foreign: before.tables.iter().filter(|t| t.foreign).map(|t| t.table.clone()).collect(),
         findings,
     };
     output.print(&replayed, text)?;
@@ -187,12 +188,6 @@ fn text(replayed: &Replayed) -> String {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
         }
-    }
-    if !replayed.foreign.is_empty() {
-        text.push_str(&format!(
-            "\n{}: lines of hitherto ingest, which drains them when it is started on this spool",
-            replayed.foreign.join(", ")
-        ));
     }
     for finding in &replayed.findings {
         text.push_str(&format!("\n{finding}"));

@@ -115,7 +115,7 @@ impl<'a> Check<'a> {
         if value.trim_matches(' ').is_empty() || value.trim().is_empty() {
             return self.refuse(field, "is empty");
         }
-        if value.chars().count() > MAX_NAME_CHARS {
+        if value.len() > MAX_NAME_CHARS && value.chars().count() > MAX_NAME_CHARS {
             return self
                 .refuse(field, format!("'{}...' is longer than {MAX_NAME_CHARS} characters", value.chars().take(40).collect::<String>()));
         }

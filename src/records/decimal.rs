@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use bytes::BytesMut;
 use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -149,10 +150,52 @@ fn parts(text: &str) -> Option<(bool, i128, i64)> {
     Some((negative, digits, exponent - fraction.len() as i64))
 }
 
+/// Digits that fit 64 bits whatever they are.
+const FEW: usize = 18;
+
+/// Digits with or without a point among them, and no more than `FEW`: what nearly all numbers are.
+fn usual(text: &[u8]) -> Option<Decimal> {
+    let (negative, body) = match text.split_first()? {
+        (b'-', body) => (true, body),
+        _ => (false, text),
+    };
+    if body.len() > FEW + 1 {
+        return None;
+    }
+    let (mut digits, mut count, mut point) = (0u64, 0, None);
+    for (at, byte) in body.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => (digits, count) = (digits * 10 + u64::from(byte - b'0'), count + 1),
+            b'.' if point.is_none() => point = Some(at),
+            _ => return None,
+        }
+    }
+    if !(1..=FEW).contains(&count) {
+        return None;
+    }
+    let places = point.map_or(0, |at| body.len() - at - 1);
+    let units = i128::from(digits) * POWERS[FEW - places];
+    Some(Decimal(if negative { -units } else { units }))
+}
+
+/// 10^0 to 10^18.
+const POWERS: [i128; FEW + 1] = {
+    let mut powers = [1; FEW + 1];
+    let mut at = 1;
+    while at <= FEW {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
 impl FromStr for Decimal {
     type Err = DecimalError;
 
     fn from_str(text: &str) -> Result<Self, DecimalError> {
+        if let Some(usual) = usual(text.as_bytes()) {
+            return Ok(usual);
+        }
         let shown = || text.chars().take(60).collect::<String>();
         let (negative, mut digits, mut exponent) = parts(text).ok_or_else(|| DecimalError::Syntax(shown()))?;
         if digits == 0 {
@@ -216,10 +259,52 @@ impl Serialize for Decimal {
 /// From a JSON string or number, by its digits and never through a float. `serde_json` only.
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        let text = raw.get();
+        deserializer.deserialize_newtype_struct(RAW_VALUE, Raw)
+    }
+}
+
+/// What `serde_json` hands a value's own text out for. Its `RawValue` asks in the same way and makes a copy;
+/// if it should ask otherwise one day, the copy is made here, too.
+const RAW_VALUE: &str = "$serde_json::private::RawValue";
+
+/// Takes a value's own text.
+struct Raw;
+
+impl Raw {
+    fn read<E: serde::de::Error>(text: &str) -> Result<Decimal, E> {
         let text = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
-        text.parse().map_err(serde::de::Error::custom)
+        text.parse().map_err(E::custom)
+    }
+}
+
+impl<'de> Visitor<'de> for Raw {
+    type Value = Decimal;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any valid JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Decimal, A::Error> {
+        match map.next_key::<IgnoredAny>()? {
+            Some(_) => map.next_value_seed(self),
+            None => Err(serde::de::Error::invalid_type(serde::de::Unexpected::Map, &self)),
+        }
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Decimal, E> {
+        Self::read(text)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Decimal, D::Error> {
+        Self::read(Box::<RawValue>::deserialize(deserializer)?.get())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Raw {
+    type Value = Decimal;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Decimal, D::Error> {
+        deserializer.deserialize_str(self)
     }
 }
 
@@ -332,6 +417,32 @@ mod tests {
         #[test]
         fn any_text_is_a_number_or_an_error(text in ".{0,30}") {
             let _ = text.parse::<Decimal>();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_reads_what_the_long_way_reads(text in "-?[0-9]{0,20}(\\.[0-9]{0,20})?(e[0-9])?") {
+            if let Some(short) = usual(text.as_bytes()) {
+                let (negative, digits, exponent) = parts(&text).unwrap();
+                let units = digits * 10i128.pow(u32::try_from(exponent + 18).unwrap());
+                prop_assert_eq!(short.units(), if negative { -units } else { units });
+            }
+        }
+    }
+
+    #[test]
+    fn json_numbers_are_read_by_their_digits_wherever_they_come_from() {
+        let exact = "0.123456789012345678";
+        for json in [exact.to_owned(), format!("\"{exact}\"")] {
+            let whole: Decimal = serde_json::from_str(&json).unwrap();
+            assert_eq!(whole.to_string(), exact);
+            assert_eq!(serde_json::from_reader::<_, Decimal>(json.as_bytes()).unwrap(), whole);
+            assert_eq!(serde_json::from_slice::<Vec<Decimal>>(format!("[ {json} ]").as_bytes()).unwrap(), [whole]);
+        }
+        assert_eq!(serde_json::from_value::<Decimal>(serde_json::json!("1.5")).unwrap().to_string(), "1.5");
+        for bad in ["null", "true", "[]", "{}", "\"1\\u0030\"", "\" 1\"", "\"\"", "NaN"] {
+            assert!(serde_json::from_str::<Decimal>(bad).is_err(), "{bad}");
         }
     }
 

@@ -17,6 +17,7 @@ use super::{Check, Column, Fields, Invalid, Json, Kind, Record};
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
     /// When it was checked.
+    #[serde(deserialize_with = "super::time::deserialize")]
     pub checked_at: DateTime<Utc>,
     /// The module that was checked.
     pub module: String,

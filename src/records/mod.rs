@@ -20,6 +20,7 @@ mod decimal;
 mod json;
 mod jsonb;
 mod record;
+mod time;
 
 mod health_check;
 mod module;

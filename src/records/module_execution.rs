@@ -11,6 +11,7 @@ use super::{Check, Column, Fields, Invalid, Json, Kind, Record};
 #[serde(deny_unknown_fields)]
 pub struct ModuleExecution {
     /// When the run began.
+    #[serde(deserialize_with = "super::time::deserialize")]
     pub started_at: DateTime<Utc>,
     /// The module that ran.
     pub module: String,

@@ -50,6 +50,7 @@ super::words! {
 #[serde(deny_unknown_fields)]
 pub struct OrderEvent {
     /// When it happened.
+    #[serde(deserialize_with = "super::time::deserialize")]
     pub event_at: DateTime<Utc>,
     /// The order it happened to.
     pub order_id: String,

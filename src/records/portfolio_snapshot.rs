@@ -39,6 +39,7 @@ fn positions(text: &str) -> Result<(), String> {
 #[serde(deny_unknown_fields)]
 pub struct PortfolioSnapshot {
     /// When.
+    #[serde(deserialize_with = "super::time::deserialize")]
     pub taken_at: DateTime<Utc>,
     /// The snapshot's own id.
     #[serde(default)]

@@ -16,6 +16,7 @@ pub struct Proposal {
     /// The module that proposes.
     pub module: String,
     /// When.
+    #[serde(deserialize_with = "super::time::deserialize")]
     pub proposed_at: DateTime<Utc>,
     /// The asset it is about; none for a portfolio as a whole.
     pub asset: Option<String>,

@@ -74,6 +74,7 @@ pub struct RegimeState {
     #[serde(default)]
     pub status: RegimeStatus,
     /// When it was proposed.
+    #[serde(deserialize_with = "super::time::deserialize")]
     pub proposed_at: DateTime<Utc>,
     /// Past this, an undecided proposal expires.
     pub decide_by: Option<DateTime<Utc>>,

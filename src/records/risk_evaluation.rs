@@ -37,6 +37,7 @@ super::words! {
 #[serde(deny_unknown_fields)]
 pub struct RiskEvaluation {
     /// When.
+    #[serde(deserialize_with = "super::time::deserialize")]
     pub evaluated_at: DateTime<Utc>,
     /// The evaluation's own id.
     #[serde(default)]

@@ -11,6 +11,7 @@ use super::{Check, Column, Fields, Invalid, Json, Kind, Record};
 #[serde(deny_unknown_fields)]
 pub struct Signal {
     /// When it was given.
+    #[serde(deserialize_with = "super::time::deserialize")]
     pub emitted_at: DateTime<Utc>,
     /// The module that gave it.
     pub module: String,

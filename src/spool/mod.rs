@@ -30,6 +30,8 @@ pub(crate) use log::NewFrame;
 pub(crate) use queue::SpoolLog;
 pub(crate) use reader::SpoolReader;
 pub(crate) use reading::SpooledBatch;
+#[cfg(feature = "cli")]
+pub(crate) use reading::SpooledFrame;
 pub use survey::{SpoolSurvey, SpoolTable, survey};
 
 use std::collections::BTreeMap;

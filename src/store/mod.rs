@@ -147,6 +147,17 @@ impl Store {
         self.sender.send(batch, Patience::Tries(self.config.max_attempts), |_| ()).await.map(|outcome| outcome.stored)
     }
 
+    /// [`Store::batch_store`] with more patience, or less.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn batch_send<R: Record>(
+        &self,
+        batch: &Batch<R>,
+        patience: Patience,
+        on_retry: impl FnMut(&Error) + Send,
+    ) -> Result<Stored> {
+        self.sender.send(batch, patience, on_retry).await.map(|outcome| outcome.stored)
+    }
+
     /// Runs `f` in a transaction (READ COMMITTED) and commits it.
     ///
     /// It is run again, with growing pauses, when it fails for a reason that may pass

@@ -14,6 +14,9 @@ pub struct Batch<R> {
     pub(super) rows: Vec<R>,
     /// The id may stand in the ledger already, for it was derived from content or sent before.
     pub(super) known: bool,
+    /// What else must hold when it is stored.
+    #[cfg(feature = "cli")]
+    pub(super) guard: Option<super::Guard>,
 }
 
 impl<R: Record> Batch<R> {
@@ -29,14 +32,27 @@ impl<R: Record> Batch<R> {
         Ok(Self::freeze(Uuid::now_v7(), producer.into(), rows, false))
     }
 
-    /// A batch under an id that the caller derived from what is in it, rows checked by the caller.
+    /// A batch under an id that the caller derived from what is in it, rows checked by the caller. The
+    /// guard sees to it that the ledger does not have it.
     #[cfg(feature = "cli")]
-    pub(crate) fn derived(id: Uuid, producer: String, rows: Vec<R>) -> Self {
-        Self::freeze(id, producer, rows, true)
+    pub(crate) fn derived(id: Uuid, producer: String, rows: Vec<R>, guard: super::Guard) -> Self {
+        Self { guard: Some(guard), ..Self::freeze(id, producer, rows, false) }
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn into_rows(self) -> Vec<R> {
+        self.rows
     }
 
     pub(super) fn freeze(id: Uuid, producer: String, rows: Vec<R>, known: bool) -> Self {
-        Self { id, producer, rows, known }
+        Self {
+            id,
+            producer,
+            rows,
+            known,
+            #[cfg(feature = "cli")]
+            guard: None,
+        }
     }
 
     /// The batch's id, its line in the ledger.

@@ -15,6 +15,8 @@ mod digest;
 mod drain;
 mod durability;
 mod encode;
+#[cfg(feature = "cli")]
+mod guard;
 mod lane;
 mod ledger;
 mod modules;
@@ -36,7 +38,11 @@ pub use config::{
 pub use copy_body::encode_rows;
 pub(crate) use digest::{COPY_FORM, RowDigest, rows_digest};
 pub use durability::Durability;
+#[cfg(feature = "cli")]
+pub(crate) use guard::{Guard, is_overtaken};
 pub(crate) use send::{Patience, Sender};
+#[cfg(feature = "cli")]
+pub(crate) use sql::takes_twice;
 
 use std::any::{Any, TypeId};
 use std::sync::atomic::Ordering::Relaxed;

@@ -139,6 +139,10 @@ impl Sender {
             return Ok(Outcome { stored, refused });
         }
         let tx = self.begin::<R>(lease).await?;
+        #[cfg(feature = "cli")]
+        if let Some(guard) = &batch.guard {
+            guard.hold(&tx).await?;
+        }
         let rows = Rows { tx: &tx, batch, module_ids: &module_ids, copy_in: self.capabilities.copy_in };
         let part = async { if halve { rows.store_halves().await } else { rows.store(0..batch.rows.len()).await } }
             .instrument(tracing::debug_span!("writer.rows"))

@@ -43,6 +43,12 @@ pub(super) fn tells_stored(table: &str) -> bool {
     matches!(again(table), Again::Told(_))
 }
 
+/// Whether the table takes a row a second time.
+#[cfg(feature = "cli")]
+pub(crate) fn takes_twice(table: &str) -> bool {
+    can_copy(table)
+}
+
 /// Whether the table's rows can go in by COPY: it knows no ON CONFLICT.
 pub(super) fn can_copy(table: &str) -> bool {
     matches!(again(table), Again::Unknown)

@@ -2,6 +2,7 @@
 
 mod decisions;
 mod harness;
+mod pipe;
 mod shell;
 
 mod aggregate;
@@ -13,6 +14,9 @@ mod durability;
 mod embedded;
 mod export;
 mod ingest;
+mod ingest_docs;
+mod ingest_pipe;
+mod ingest_spool;
 mod legacy;
 mod metrics;
 mod migrate;

@@ -1,28 +1,40 @@
 //! `hitherto ingest`
 
+mod chain;
+mod direct;
+mod drain;
+mod frame;
+mod intake;
 mod lines;
+mod parse;
+mod piece;
+mod progress;
 mod rejects;
+mod source;
+mod spooled;
+mod stop;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use chrono::Utc;
-use indicatif::ProgressBar;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use super::Ending;
 use super::connect::Database;
 use super::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::{
-    HealthCheck, Limits, Module, ModuleExecution, OrderEvent, PortfolioSnapshot, Proposal, Record, RegimeState, RiskEvaluation, Signal,
-    TABLES,
+    HealthCheck, Module, ModuleExecution, OrderEvent, PortfolioSnapshot, Proposal, Record, RegimeState, RiskEvaluation, Signal, TABLES,
 };
+use crate::spool::Spool;
 use crate::store::Store;
-use crate::writer::{Batch, Stored};
-use lines::{Line, Lines};
-use rejects::{Reject, Rejects};
+use crate::writer::{Patience, encode_rows};
+use parse::{Parsed, Parsing};
+use progress::{Progress, Watch};
+use source::Source;
+use stop::{Asked, Stop};
 
 /// Put newline-delimited JSON into a table.
 ///
@@ -31,6 +43,10 @@ use rejects::{Reject, Rejects};
 /// its line. A file that was ingested before adds nothing, and one that has grown since adds what is new;
 /// what stands in it already must not be edited. Refused lines go to a file of their own: correct the text there,
 /// and ingest that file.
+///
+/// A pipe may go on for ever: its lines are stored when a batch is full or old enough, and while the database
+/// is away the pipe waits, or the spool fills. SIGTERM ends the run once what was read is stored. A stream that
+/// is sent again from its start adds what is new.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -49,12 +65,25 @@ pub(super) struct Args {
     /// Who writes, as the ledger will name it
     #[arg(long, default_value = "hitherto ingest", value_name = "NAME")]
     producer: String,
+    /// How long a line from a pipe waits for its batch to fill
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    max_age: Duration,
+    /// How long the database may take when the run is told to stop (SIGTERM, Ctrl-C)
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    stop_within: Duration,
+    /// Keep what was read in this folder until the database has it
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+    /// Bytes that the spool may hold, 8 MiB at least; then the pipe waits
+    #[arg(long, requires = "spool", default_value_t = crate::spool::DEFAULT_QUOTA_BYTES, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(MIN_SPOOL_BYTES..))]
+    spool_bytes: u64,
+    /// Say once a second on standard error how far it has come; with --json as one JSON object a line
+    #[arg(long)]
+    watch: bool,
 }
 
-/// Lines in a batch. The cut is part of what a batch's id is derived from: it never changes.
-const BATCH_LINES: usize = 10_000;
-/// Bytes of lines in a batch; part of the cut as well.
-const BATCH_BYTES: usize = 4 << 20;
+/// The largest frame fits: a cell, its last line of any length, and what stands before them.
+const MIN_SPOOL_BYTES: u64 = 8 << 20;
 
 #[derive(Debug, Default, Serialize)]
 struct Summary {
@@ -71,8 +100,34 @@ struct Summary {
     rejected: u64,
     /// Rows that the database refused.
     quarantined: u64,
+    /// Good lines that were not stored: the ledger has more of a stream that begins as theirs, and they came to an
+    /// end before it could be told whether it is this one.
+    held: u64,
+    /// Records that wait in the spool.
+    waiting: u64,
+    /// The run was told to stop before its end.
+    stopped: bool,
     /// The file with the refused lines.
     rejects: Option<PathBuf>,
+}
+
+/// Calls a function with the record of the table, which is one of `TABLES`.
+macro_rules! by_table {
+    ($table:expr, $function:ident($($argument:expr),*)) => {
+        async {
+            match $table {
+                "module" => $function::<Module>($($argument),*).await,
+                "module_execution" => $function::<ModuleExecution>($($argument),*).await,
+                "health_check" => $function::<HealthCheck>($($argument),*).await,
+                "signal" => $function::<Signal>($($argument),*).await,
+                "proposal" => $function::<Proposal>($($argument),*).await,
+                "risk_evaluation" => $function::<RiskEvaluation>($($argument),*).await,
+                "order_event" => $function::<OrderEvent>($($argument),*).await,
+                "portfolio_snapshot" => $function::<PortfolioSnapshot>($($argument),*).await,
+                _ => $function::<RegimeState>($($argument),*).await,
+            }
+        }
+    };
 }
 
 pub(super) async fn run(args: Args, database: &Database, output: Output) -> Result<Ending> {
@@ -84,31 +139,77 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
         let known: Vec<String> = TABLES.iter().map(|t| t.replace('_', "-")).collect();
         return Err(Error::new(ErrorKind::Config, format!("there is no record '{}'; there are {}", args.record, known.join(", "))));
     }
-    let lines = Lines::open(&args.file).await?;
-    let store = database.store().await?;
-    let bar = output.bar(&args.record, lines.total_bytes());
-    let mut job = Job {
-        store,
-        args,
-        bar,
-        chain: Sha256::digest(format!("hitherto ingest 1 {table}")).into(),
-        summary: Summary { table: table.clone(), ..Summary::default() },
+    let stop = Stop::listen();
+    let work = by_table!(table.as_str(), run_as(&args, database, output, &stop));
+    tokio::select! {
+        ended = work => ended,
+        () = stop.asked(2) => Err(Error::new(ErrorKind::Closed, "interrupted; what was under way was rolled back, and sending it again is safe")),
+    }
+}
+
+async fn run_as<R: Record>(args: &Args, database: &Database, output: Output, stop: &Stop) -> Result<Ending> {
+    let path = args.file.clone();
+    let opened = tokio::task::spawn_blocking(move || Source::open(&path));
+    let source = tokio::select! {
+        opened = opened => opened.map_err(|e| Error::new(ErrorKind::Config, format!("opening {}: {e}", name(&args.file))))??,
+        () = stop.asked(1) => return Err(interrupted()),
     };
-    match table.as_str() {
-        "module" => job.ingest::<Module>(lines).await,
-        "module_execution" => job.ingest::<ModuleExecution>(lines).await,
-        "health_check" => job.ingest::<HealthCheck>(lines).await,
-        "signal" => job.ingest::<Signal>(lines).await,
-        "proposal" => job.ingest::<Proposal>(lines).await,
-        "risk_evaluation" => job.ingest::<RiskEvaluation>(lines).await,
-        "order_event" => job.ingest::<OrderEvent>(lines).await,
-        "portfolio_snapshot" => job.ingest::<PortfolioSnapshot>(lines).await,
-        _ => job.ingest::<RegimeState>(lines).await,
+    let endless = source.endless;
+    let job = Job { args, output, endless, progress: Arc::default() };
+    let summary = match &args.spool {
+        None => job.direct::<R>(source, database, stop).await,
+        Some(folder) => job.spooled::<R>(source, database, folder, stop).await,
     }?;
-    job.bar.finish_and_clear();
-    let summary = job.summary;
     output.print(&summary, text)?;
-    Ok(if summary.rejected + summary.quarantined > 0 { Ending::Finding } else { Ending::Done })
+    let findings = summary.rejected + summary.quarantined + summary.held > 0;
+    Ok(match (summary.stopped, stop.by()) {
+        // For whoever waits for the end of a file, a part of it is not all.
+        (true, by) if !endless || by == Some(Asked::Person) => Ending::Interrupted,
+        _ if findings => Ending::Finding,
+        _ => Ending::Done,
+    })
+}
+
+/// A run, whichever way the lines take.
+struct Job<'a> {
+    args: &'a Args,
+    output: Output,
+    endless: bool,
+    progress: Arc<Progress>,
+}
+
+/// The least that the end may take: threads have to see that it has come.
+const MIN_STOP: Duration = Duration::from_millis(500);
+
+impl Job<'_> {
+    /// How long the end may take.
+    fn stop_within(&self) -> Duration {
+        self.args.stop_within.max(MIN_STOP)
+    }
+
+    fn watch<R: Record>(&self, total_bytes: u64, spool: Option<crate::spool::SpoolLog>) -> Watch {
+        let bar = self.output.bar(&self.args.record, total_bytes);
+        Watch::start(R::TABLE, self.progress.clone(), spool, bar, self.args.watch, self.output.is_json())
+    }
+
+    /// What was done so far.
+    fn summary<R: Record>(&self) -> Summary {
+        let progress = &self.progress;
+        Summary {
+            table: R::TABLE.to_owned(),
+            lines: progress.lines.load(Relaxed),
+            stored: progress.stored.load(Relaxed),
+            already: progress.already.load(Relaxed),
+            duplicates: progress.duplicates.load(Relaxed),
+            quarantined: progress.quarantined.load(Relaxed),
+            held: progress.held.load(Relaxed),
+            ..Summary::default()
+        }
+    }
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Closed, "interrupted; nothing was read")
 }
 
 fn text(s: &Summary) -> String {
@@ -120,143 +221,78 @@ fn text(s: &Summary) -> String {
             text.push_str(&format!(", {count} {what}"));
         }
     }
+    if s.held > 0 {
+        text.push_str(&format!(
+            ", {} not stored (the ledger has a longer stream that begins with the same line; send this one again from its start)",
+            s.held
+        ));
+    }
+    if s.waiting > 0 {
+        text.push_str(&format!(", {} wait in the spool", s.waiting));
+    }
+    if s.stopped {
+        text.push_str(", stopped");
+    }
     if let Some(rejects) = &s.rejects {
         text.push_str(&format!(", {} refused (see {})", s.rejected, rejects.display()));
     }
     text
 }
 
-/// A running digest over all lines so far: names a place in a file by everything before it.
-type Chain = [u8; 32];
-
-struct Job {
-    store: Store,
-    args: Args,
-    bar: ProgressBar,
-    chain: Chain,
-    summary: Summary,
+/// What was done with lines that waited in a spool.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    pub(super) stored: u64,
+    pub(super) duplicates: u64,
+    pub(super) quarantined: u64,
+    pub(super) batches: u64,
 }
 
-/// Lines that are sent together, each with the id that a batch ending there would have.
-struct Pending<R> {
-    rows: Vec<(usize, R)>,
-    ends: Vec<Uuid>,
-    /// Place and mark of lines that look good and that an earlier run refused.
-    refused_before: Vec<(usize, (u64, u64))>,
-    bytes: usize,
+impl Replayed {
+    pub(super) fn add(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.duplicates += other.duplicates;
+        self.quarantined += other.quarantined;
+        self.batches += other.batches;
+    }
 }
 
-impl Job {
-    async fn ingest<R: Record>(&mut self, mut lines: Lines) -> Result<()> {
-        let mut rejects = Rejects::new(&self.args.file, self.args.rejects.as_deref())?;
-        let limits = Limits::default();
-        let mut pending = Pending { rows: Vec::new(), ends: Vec::new(), refused_before: Vec::new(), bytes: 0 };
-        while let Some(line) = lines.next().await? {
-            self.bar.set_position(line.read);
-            if line.is_blank() {
-                continue;
-            }
-            self.summary.lines += 1;
-            let parsed = parse::<R>(&line, &limits);
-            if let Err(reason) = &parsed
-                && !line.ended
-            {
-                // Half a line, whose other half may come: it is no part of what was taken care of.
-                rejects.add(&line, reason)?;
-                break;
-            }
-            self.chain = link(&self.chain, line.bytes);
-            pending.ends.push(id_of(&self.chain));
-            pending.bytes += line.bytes.len();
-            let place = pending.ends.len() - 1;
-            match parsed {
-                Ok(record) => {
-                    pending.refused_before.extend(rejects.mark(&line).map(|mark| (place, mark)));
-                    pending.rows.push((place, record));
-                }
-                Err(reason) => rejects.add(&line, &reason)?,
-            }
-            if pending.ends.len() >= BATCH_LINES || pending.bytes >= BATCH_BYTES {
-                self.send(&mut pending, &mut rejects).await?;
-            }
+/// Puts the lines that wait for a table into the database.
+pub(super) async fn replay(spool: &Spool, table: &str, store: Store) -> Result<Replayed> {
+    by_table!(table, replay_as(spool, store)).await
+}
+
+async fn replay_as<R: Record>(spool: &Spool, store: Store) -> Result<Replayed> {
+    let log = spool.log(R::TABLE).await?;
+    let (progress, patience) = (Arc::<Progress>::default(), Patience::Tries(store.config().max_attempts));
+    // Nothing is read: as at the end of a run that was stopped.
+    let (_tell, ended) = tokio::sync::watch::channel(Some(true));
+    drain::Drain::<R>::new(store, patience, progress.clone()).run(&log, ended).await?;
+    Ok(Replayed {
+        stored: progress.stored.load(Relaxed),
+        duplicates: progress.duplicates.load(Relaxed),
+        quarantined: progress.quarantined.load(Relaxed),
+        batches: progress.batches.load(Relaxed),
+    })
+}
+
+/// Does to lines what the command does before it sends them, and encodes the rows, with the ledger's digests if they
+/// are asked for; gives lines, rows and bytes. For measuring, without a database.
+#[doc(hidden)]
+pub fn parse_and_encode<R: Record>(lines: impl std::io::Read + Send + 'static, digests: bool) -> (u64, u64, u64) {
+    let progress = Arc::new(Progress::default());
+    let parsing =
+        Parsing { refused_before: Default::default(), max_age: None, spool: false, stop: Arc::default(), progress: progress.clone() };
+    let mut parsed = parsing.start::<R>(Source::made_of(lines).start(Arc::default()));
+    let (mut rows, mut bytes) = (0, 0);
+    while let Some(parsed) = parsed.blocking_recv() {
+        if let Parsed::Piece(piece) = parsed {
+            rows += piece.rows.len() as u64;
+            let module_ids = vec![1; piece.rows.len()];
+            bytes += encode_rows(&piece.rows, &module_ids, digests) as u64;
         }
-        if !pending.ends.is_empty() {
-            self.send(&mut pending, &mut rejects).await?;
-        }
-        self.summary.rejected = rejects.count();
-        self.summary.rejects = rejects.finish()?;
-        Ok(())
     }
-
-    /// Sends what an earlier run has not, under an id that is derived from everything before its end:
-    /// the same file cut at the same place gives the same id.
-    async fn send<R: Record>(&mut self, pending: &mut Pending<R>, rejects: &mut Rejects) -> Result<()> {
-        let done = self.last_known(&pending.ends).await?.map_or(0, |at| at + 1);
-        let id = pending.ends[pending.ends.len() - 1];
-        self.summary.already += done as u64;
-        for (at, mark) in pending.refused_before.drain(..) {
-            rejects.settle(mark, at < done);
-        }
-        let rows: Vec<R> = pending.rows.drain(..).filter(|(at, _)| *at >= done).map(|(_, row)| row).collect();
-        rejects.secure()?;
-        if !rows.is_empty() {
-            let batch = Batch::derived(id, self.args.producer.clone(), rows);
-            let Stored { rows, duplicates, quarantined, .. } = self.store.batch_store(&batch).await?;
-            self.summary.stored += rows;
-            self.summary.duplicates += duplicates;
-            self.summary.quarantined += quarantined;
-        }
-        pending.ends.clear();
-        pending.bytes = 0;
-        Ok(())
-    }
-
-    /// The last of these places that a batch in the ledger ends at.
-    async fn last_known(&self, ends: &[Uuid]) -> Result<Option<usize>> {
-        let rows = self
-            .store
-            .client()
-            .await?
-            .query("-- ingest_known\nSELECT batch_id FROM hitherto.ingest_batch WHERE batch_id = ANY ($1)", &[&ends])
-            .await
-            .map_err(|e| Error::database("looking the file up in the ledger", e))?;
-        let known: std::collections::HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-        Ok(ends.iter().rposition(|id| known.contains(id)))
-    }
-}
-
-fn link(chain: &Chain, line: &[u8]) -> Chain {
-    let mut sha = Sha256::new();
-    sha.update(chain);
-    sha.update(line);
-    sha.finalize().into()
-}
-
-/// A UUID of version 8: of our own making, by RFC 9562.
-fn id_of(digest: &Chain) -> Uuid {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
-}
-
-fn parse<R: Record>(line: &Line<'_>, limits: &Limits) -> Result<R, String> {
-    if line.cut {
-        return Err(format!("the line is longer than {} bytes", lines::MAX_LINE_BYTES));
-    }
-    let text = std::str::from_utf8(line.bytes).map_err(|e| format!("not UTF-8: {e}"))?;
-    let reject = Reject::parse(text);
-    let text = reject.as_ref().map_or(text, |reject| reject.text.as_str());
-    let mut record: R = serde_json::from_str(text).map_err(|e| {
-        let unfinished = if e.is_eof() && !line.ended { "; the file ends amid this line" } else { "" };
-        format!("{e}{unfinished}")
-    })?;
-    if let Some(id) = record.id_mut()
-        && id.is_empty()
-    {
-        *id = id_of(&link(&Sha256::digest(R::TABLE).into(), text.as_bytes())).to_string();
-    }
-    record.validate(limits, Utc::now()).map_err(|e| e.to_string())?;
-    Ok(record)
+    (progress.lines.load(Relaxed), rows, bytes)
 }
 
 /// What a file is called in messages.

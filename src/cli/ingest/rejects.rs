@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use super::lines::Line;
+use super::piece::{Mark, Refused};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A line of the file.
@@ -39,8 +39,8 @@ pub(super) struct Rejects {
     /// Other streams may have left theirs under the same name.
     keep_strangers: bool,
     /// Lines that an earlier run refused, by number and digest.
-    earlier: HashSet<(u64, u64)>,
-    kept: HashSet<(u64, u64)>,
+    earlier: HashSet<Mark>,
+    kept: HashSet<Mark>,
     draft: Option<BufWriter<NamedTempFile>>,
     /// Lines refused since the last call of [`Rejects::secure`].
     loose: Vec<u8>,
@@ -51,7 +51,7 @@ pub(super) struct Rejects {
 const TOLD: u64 = 10;
 
 impl Rejects {
-    pub(super) fn new(input: &Path, named: Option<&Path>) -> Result<Self> {
+    pub(super) fn new(input: &Path, named: Option<&Path>, endless: bool) -> Result<Self> {
         let stdin = input == Path::new("-");
         let path = match named {
             Some(path) => path.to_owned(),
@@ -69,22 +69,22 @@ impl Rejects {
         let mut earlier = HashSet::new();
         for reject in read(&path)? {
             let reject = reject?;
-            earlier.insert((reject.line, digest(&reject.text)));
+            earlier.insert(mark(reject.line, &reject.text));
         }
-        Ok(Self { path, keep_strangers: stdin, earlier, kept: HashSet::new(), draft: None, loose: Vec::new(), count: 0 })
+        Ok(Self { path, keep_strangers: stdin || endless, earlier, kept: HashSet::new(), draft: None, loose: Vec::new(), count: 0 })
     }
 
     /// Notes a line that was refused.
-    pub(super) fn add(&mut self, line: &Line<'_>, reason: &str) -> Result<()> {
+    pub(super) fn add(&mut self, refused: Refused) -> Result<()> {
         self.count += 1;
+        let Refused { number, reason, text } = refused;
         if self.count <= TOLD {
-            tracing::warn!("line {}: {reason}", line.number);
+            tracing::warn!("line {number}: {reason}");
         } else if self.count == TOLD + 1 {
             tracing::warn!("more lines are refused; see {}", self.path.display());
         }
-        let text = text(line);
-        let known = self.earlier.remove(&(line.number, digest(&text)));
-        let reject = Reject { line: line.number, reason: reason.to_owned(), text };
+        let known = self.earlier.remove(&mark(number, &text));
+        let reject = Reject { line: number, reason, text };
         if !known {
             serde_json::to_writer(&mut self.loose, &reject).map_err(|e| failed(&self.path, &e.into()))?;
             self.loose.push(b'\n');
@@ -108,19 +108,15 @@ impl Rejects {
         Ok(())
     }
 
-    /// The mark of this very line, if an earlier run refused it.
-    pub(super) fn mark(&self, line: &Line<'_>) -> Option<(u64, u64)> {
-        if self.earlier.is_empty() {
-            return None;
-        }
-        self.earlier.get(&(line.number, digest(&text(line)))).copied()
+    /// Lines that an earlier run refused, as it left them.
+    pub(super) fn earlier(&self) -> HashSet<Mark> {
+        self.earlier.clone()
     }
 
     /// What becomes of a line that an earlier run refused and that looks good now: it stays refused if
     /// this run passes over it, and is forgotten if this run stores it.
-    pub(super) fn settle(&mut self, mark: (u64, u64), passed_over: bool) {
-        self.earlier.remove(&mark);
-        if passed_over {
+    pub(super) fn settle(&mut self, mark: Mark, passed_over: bool) {
+        if self.earlier.remove(&mark) && passed_over {
             self.kept.insert(mark);
         }
     }
@@ -138,7 +134,7 @@ impl Rejects {
         let path = self.path.clone();
         for reject in read(&path)? {
             let reject = reject?;
-            let mark = (reject.line, digest(&reject.text));
+            let mark = mark(reject.line, &reject.text);
             if self.kept.contains(&mark) || self.keep_strangers && self.earlier.contains(&mark) {
                 self.write(&reject)?;
             }
@@ -192,13 +188,10 @@ fn readable_in(folder: &Path) -> std::io::Result<NamedTempFile> {
     builder.prefix(".rejected-").tempfile_in(folder)
 }
 
-fn text(line: &Line<'_>) -> String {
-    String::from_utf8_lossy(line.bytes).into_owned()
-}
-
-fn digest(text: &str) -> u64 {
+/// Tells a refused line from others.
+pub(super) fn mark(number: u64, text: &str) -> Mark {
     let sha = Sha256::digest(text);
-    u64::from_be_bytes(std::array::from_fn(|at| sha[at]))
+    (number, u64::from_be_bytes(std::array::from_fn(|at| sha[at])))
 }
 
 /// Cuts off a line that a run that was killed has not written to its end: it will be refused again.
