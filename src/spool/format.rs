@@ -25,6 +25,7 @@ pub(crate) const KIND_VOID: u8 = 0;
 /// The kind of the writer's frames: records as NDJSON.
 pub(crate) const KIND_RECORDS: u8 = 1;
 /// The kind of the frames of `hitherto ingest`: lines as they came.
+#[cfg(feature = "cli")]
 pub(crate) const KIND_LINES: u8 = 2;
 
 /// A place in a table's log.

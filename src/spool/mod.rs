@@ -23,7 +23,9 @@ mod survey;
 mod tests;
 
 pub use finding::SpoolFinding;
-pub(crate) use format::{KIND_LINES, KIND_RECORDS};
+#[cfg(feature = "cli")]
+pub(crate) use format::KIND_LINES;
+pub(crate) use format::KIND_RECORDS;
 pub(crate) use log::NewFrame;
 pub(crate) use queue::SpoolLog;
 pub(crate) use reader::SpoolReader;

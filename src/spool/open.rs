@@ -60,7 +60,8 @@ impl Opened {
                 break;
             }
             remove(number)?;
-            (headers.pop(), numbers.pop());
+            headers.pop();
+            numbers.pop();
         }
         for (before, after) in numbers.iter().zip(numbers.iter().skip(1)) {
             findings.extend((before + 1..*after).map(|segment| SpoolFinding::Missing { table: table.to_owned(), segment }));

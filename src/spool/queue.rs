@@ -91,6 +91,7 @@ impl SpoolLog {
     /// # Errors
     /// `Full` when the quota is reached, `Disk` when it can't be written, `Conflict` when its batch is
     /// sealed. With `Full` and `Conflict` nothing was written.
+    #[cfg(any(feature = "cli", test))]
     pub(crate) async fn append(&self, frame: NewFrame) -> Result<()> {
         let answer = self.push(frame)?;
         answer.await.map_err(|_| self.closed())?
