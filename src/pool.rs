@@ -69,7 +69,8 @@ pub(crate) fn build(config: &Config, max_size: usize) -> Result<Pool> {
     Pool::builder(Manager { config: config.clone() })
         .max_size(max_size.max(1))
         .wait_timeout(Some(config.connect_timeout.max(config.statement_timeout)))
-        .create_timeout(Some(config.connect_limit()))
+        // Connecting bounds itself, by host and address.
+        .create_timeout(None)
         .recycle_timeout(Some(config.connect_timeout))
         .runtime(Runtime::Tokio1)
         .build()

@@ -21,9 +21,12 @@ COMMENT ON FUNCTION hitherto.batches_known(uuid[]) IS 'Which of these batches st
 
 CREATE FUNCTION hitherto.batches_between(from_id uuid, to_id uuid)
 RETURNS SETOF uuid LANGUAGE sql STABLE ROWS 10 SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp AS $$
-    SELECT b.batch_id FROM hitherto.ingest_batch b WHERE b.batch_id BETWEEN batches_between.from_id AND batches_between.to_id
+    -- One stretch of one stream, and not the whole ledger.
+    SELECT b.batch_id FROM hitherto.ingest_batch b
+    WHERE b.batch_id BETWEEN batches_between.from_id AND batches_between.to_id
+      AND substring(uuid_send(batches_between.from_id) FROM 1 FOR 8) = substring(uuid_send(batches_between.to_id) FROM 1 FOR 8)
 $$;
-COMMENT ON FUNCTION hitherto.batches_between(uuid, uuid) IS 'Batches in the ledger whose ids lie between these, both included';
+COMMENT ON FUNCTION hitherto.batches_between(uuid, uuid) IS 'Batches in the ledger whose ids lie between these, both included; none if the ids differ in their first eight bytes';
 
 CREATE FUNCTION hitherto.batch_refused(batch_id uuid)
 RETURNS TABLE (record text, sqlstate text, reason text)

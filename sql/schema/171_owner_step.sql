@@ -124,7 +124,34 @@ BEGIN
 END
 $$;
 
-ALTER FUNCTION hitherto.regime_state_inserted() SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp;
+-- A writer proposes, and may say what is in force where no person must confirm it. Regimes that others have decided on, or that
+-- are past, are the owner's to tell: they would stand in the way of those to come.
+CREATE OR REPLACE FUNCTION hitherto.regime_state_inserted()
+RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, hitherto, pg_temp AS $$
+BEGIN
+    IF NEW.legacy THEN
+        RETURN NEW;
+    END IF;
+    IF NEW.status = 'proposed' THEN
+        -- Nobody has decided yet, whatever the row says.
+        NEW.requires_confirmation := hitherto.regime_rule_holds(NEW);
+        NEW.confirmed := false;
+        NEW.first_confirmed_by := NULL;
+        NEW.decided_at := NULL;
+        NEW.decided_by := NULL;
+    ELSIF NEW.status = 'active' THEN
+        IF hitherto.regime_rule_holds(NEW) THEN
+            RAISE EXCEPTION 'regime % requires confirmation', NEW.regime_id USING ERRCODE = '23514', HINT = 'insert it as proposed, and confirm it';
+        ELSIF NEW.effective_from > clock_timestamp() THEN
+            RAISE EXCEPTION 'regime % would be in force from %, which is to come', NEW.regime_id, NEW.effective_from USING ERRCODE = '23514';
+        END IF;
+    ELSIF NOT has_table_privilege(session_user, 'hitherto.regime_state', 'TRIGGER') THEN
+        RAISE EXCEPTION 'regime % is said to be % already, which only the schema''s owner may tell', NEW.regime_id, NEW.status
+            USING ERRCODE = '23514', HINT = 'insert it as proposed';
+    END IF;
+    RETURN NEW;
+END
+$$;
 
 -- One that comes so late that its time has passed expires, in place of holding its whole batch up.
 CREATE OR REPLACE FUNCTION hitherto.regime_state_noted()

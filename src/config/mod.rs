@@ -112,12 +112,6 @@ impl Config {
         &self.server
     }
 
-    /// How long an attempt at all of the hosts may take.
-    pub(crate) fn connect_limit(&self) -> Duration {
-        let passes = if self.server.target == Target::PreferStandby { 2 } else { 1 };
-        self.connect_timeout.saturating_mul(u32::try_from(self.server.hosts.len() * passes).unwrap_or(u32::MAX))
-    }
-
     /// The database's name, where one was given.
     pub fn database(&self) -> Option<&str> {
         self.server.database.as_deref()

@@ -19,6 +19,10 @@ fn url(rest: &str) -> Result<Parameters, String> {
     let mut put = |key: &str, value: String| parameters.insert(key.to_owned(), value);
     let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
     let (authority, database) = rest.split_once('/').map_or((rest, ""), |(authority, database)| (authority, database));
+    // A password with a bare / would go on in the database's name, and be shown with it.
+    if database.contains('@') {
+        return Err("it has an @ behind a /; write %2F for a / in the password, and %40 for an @ in the database's name".to_owned());
+    }
     let hosts = match authority.split_once('@') {
         Some((_, hosts)) if hosts.contains('@') => {
             return Err("it has more than one @; write %40 for an @ in the password".to_owned());
@@ -142,6 +146,10 @@ mod tests {
             ("postgresql://h?application_name=a%20b&x=", "application_name=a b host=h x="),
             ("postgresql://h/a/b", "dbname=a/b host=h"),
             ("postgresql://a@b@h/x", "! it has more than one @; write %40 for an @ in the password"),
+            (
+                "postgresql://ann:80/secret@h/x",
+                "! it has an @ behind a /; write %2F for a / in the password, and %40 for an @ in the database's name",
+            ),
             ("postgresql://ann:100%@h/x", "! it has a % that no two hexadecimal digits follow; write %25 for a %"),
             ("postgresql://h/x?y", "! a parameter after the ? has no ="),
             ("postgresql://[::1/x", "! an address that begins with [ must end with ]"),

@@ -40,7 +40,7 @@ pub(super) async fn encrypt(tls: &Tls, host: &Host, socket: Socket, or_plain: bo
     // One byte and no more: what a stranger might have slipped in behind it must not be taken for the server's.
     match socket.read_u8().await.map_err(cut)? {
         b'S' => {}
-        _ if or_plain => return Ok(Socket::Tcp(socket)),
+        b'N' if or_plain => return Ok(Socket::Tcp(socket)),
         _ => {
             let words = "the server does not speak TLS, and sslmode asks for it; turn it on there (ssl = on), or set sslmode=prefer on a network that you trust";
             return Err(Failure { handshake: true, ..Error::new(ErrorKind::Refused, words).into() });

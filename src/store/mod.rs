@@ -10,6 +10,7 @@ mod ledger;
 mod legacy;
 mod loose_end;
 mod module;
+mod open;
 mod order;
 mod portfolio;
 mod preview;

@@ -160,8 +160,9 @@ impl Store {
             return Ok(already(quarantine_id, resolution));
         }
         let batch_id = retry_batch(quarantine_id);
-        // An earlier try may have been cut off once it was stored.
-        if !self.batch_known(batch_id).await? {
+        // An earlier try may have been cut off once it was stored. Of a corrected record the batch's digest tells whether
+        // it is what was stored.
+        if corrected.is_some() || !self.batch_known(batch_id).await? {
             let record = corrected.unwrap_or(&row.record);
             let stored = match row.table_name.as_str() {
                 "module" => self.retry::<Module>(batch_id, &row, record).await,

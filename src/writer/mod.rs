@@ -18,9 +18,9 @@ mod encode;
 #[cfg(feature = "cli")]
 mod guard;
 mod lane;
+mod late;
 mod ledger;
 mod modules;
-mod open;
 mod part;
 mod queue;
 mod rows;
@@ -40,6 +40,7 @@ pub(crate) use digest::{COPY_FORM, RowDigest, rows_digest};
 pub use durability::Durability;
 #[cfg(feature = "cli")]
 pub(crate) use guard::{Guard, is_overtaken};
+pub(crate) use late::Late;
 pub(crate) use send::{Patience, Sender};
 #[cfg(feature = "cli")]
 pub(crate) use sql::takes_twice;
@@ -140,7 +141,7 @@ impl Drop for Lane {
 impl Writer {
     pub(crate) fn new(pool: Pool, capabilities: Capabilities, database: Config, config: WriterConfig) -> Self {
         let config = config.clamped();
-        let sender = Sender::new(pool, capabilities, database, config.deadline).with(&config);
+        let sender = Sender::new(pool, capabilities, database, config.deadline);
         // Who comes second to a spool is told by its first write.
         Self::with_sender(Some(sender), config)
     }
@@ -190,7 +191,7 @@ impl Writer {
         let mut stuck = self.inner.shared.stuck.subscribe();
         tokio::select! {
             room = queue.room.acquire_many(size) => room.map_err(|_| closed()),
-            reason = stuck.wait_for(|stuck| stuck.reasons.contains_key(R::TABLE)) => {
+            reason = stuck.wait_for(|stuck| stuck.error_of(R::TABLE).is_some()) => {
                 let error = reason.ok().and_then(|stuck| stuck.error_of(R::TABLE)).unwrap_or_else(closed);
                 Err(Error::new(error.kind(), format!("the queue is full and the database takes nothing: {error}")))
             }

@@ -65,6 +65,8 @@ struct State<R> {
     flushes: VecDeque<(u64, oneshot::Sender<()>)>,
     closed: bool,
     ended: bool,
+    /// Nobody sends what is here any more.
+    abandoned: bool,
 }
 
 /// What the lane does next.
@@ -90,6 +92,7 @@ impl<R> Queue<R> {
                 flushes: VecDeque::new(),
                 closed: false,
                 ended: false,
+                abandoned: false,
             }),
             room: Semaphore::new(config.queue_bytes),
             changed: Notify::new(),
@@ -188,6 +191,7 @@ impl<R> Queue<R> {
     pub(super) fn abandon(&self) {
         let mut state = self.lock();
         state.closed = true;
+        state.abandoned = true;
         state.flushes.clear();
         state.gathering.answers.clear();
         state.sealed.clear();
@@ -226,6 +230,10 @@ impl<R: Send> AnyQueue for Queue<R> {
     fn flush(&self) -> oneshot::Receiver<()> {
         let (answer, answered) = oneshot::channel();
         let mut state = self.lock();
+        if state.abandoned {
+            // Dropped without a word, the answer is an error.
+            return answered;
+        }
         if !state.gathering.rows.is_empty() {
             state.seal();
             self.changed.notify_one();

@@ -10,7 +10,6 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::batch::Batch;
-use super::config::WriterConfig;
 use super::digest::digest;
 use super::modules::Modules;
 use super::part::Outcome;
@@ -48,11 +47,6 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn new(pool: Pool, capabilities: Capabilities, config: Config, deadline: Duration) -> Self {
         Self { pool, capabilities, config, deadline, modules: Modules::default() }
-    }
-
-    /// The same, as a writer wants it.
-    pub(super) fn with(self, config: &WriterConfig) -> Self {
-        Self { deadline: config.deadline, ..self }
     }
 
     /// Sends until it is stored, a failure that can't pass comes up, or patience ends. Tells

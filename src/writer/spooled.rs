@@ -30,7 +30,7 @@ pub(super) struct SpoolLane {
     pub(super) changed: Notify,
     /// The drain is to end.
     pub(super) stop: Notify,
-    /// What runs for the lane: the drain, and flushes that wait.
+    /// What runs for the lane: the drain first, then flushes that wait.
     tasks: Mutex<Vec<JoinHandle<()>>>,
     drop_when_full: bool,
     max_rows: usize,
@@ -92,6 +92,8 @@ impl SpoolLane {
     pub(super) async fn write<R: Record>(&self, record: R, counters: &Counters) -> Result<()> {
         let mut line = serde_json::to_vec(&record)
             .map_err(|e| Error::new(ErrorKind::Invalid, format!("{}: the record can't be written as JSON: {e}", R::TABLE)))?;
+        // JSON is kept as it was written, and has line ends between its tokens alone: as spaces they mean the same.
+        line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
         line.push(b'\n');
         let size = line.len() as u64;
         let room = u32::try_from(size).unwrap_or(u32::MAX).min(u32::try_from(self.max_bytes).unwrap_or(u32::MAX));
@@ -188,7 +190,11 @@ impl AnyQueue for SpoolLane {
             }
         });
         let mut tasks = self.tasks();
-        tasks.retain(|task| !task.is_finished());
+        let mut at = 0;
+        tasks.retain(|task| {
+            at += 1;
+            at == 1 || !task.is_finished()
+        });
         tasks.push(task);
         answered
     }
@@ -210,8 +216,14 @@ impl AnyQueue for SpoolLane {
         let tasks = std::mem::take(&mut *self.tasks());
         self.stop.notify_one();
         Box::pin(async move {
-            for task in tasks {
-                let _ = task.await;
+            let mut tasks = tasks.into_iter();
+            if let Some(drain) = tasks.next() {
+                let _ = drain.await;
+            }
+            // What is not drained now is not drained by this lane: other clones' flushes are told.
+            for flush in tasks {
+                flush.abort();
+                let _ = flush.await;
             }
         })
     }

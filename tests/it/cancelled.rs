@@ -22,7 +22,10 @@ async fn number(store: &Store, query: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_uses_dropped_at_any_moment_leave_the_pool_whole() {
     let seed: u64 = std::env::var("HITHERTO_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(0x5eed);
-    println!("HITHERTO_SEED={seed}");
+    #[allow(clippy::print_stdout, reason = "shown when the test fails")]
+    {
+        println!("HITHERTO_SEED={seed}");
+    }
     let mut random = StdRng::seed_from_u64(seed);
     let db = harness::native().await;
     let mut config = db.config.clone().with_application_name("cancelled");

@@ -152,11 +152,7 @@ async fn writers_and_commands_share_two_sessions() {
         assert_eq!(code(&output), 0, "{args:?}: {}", words(&output));
     }
     let doctor = run(&url, folder, &["doctor"], None).await;
-    assert!(
-        code(&doctor) == 1 && String::from_utf8_lossy(&doctor.stdout).contains("1 rows are in hitherto.quarantine"),
-        "{}",
-        words(&doctor)
-    );
+    assert!(code(&doctor) == 1 && String::from_utf8_lossy(&doctor.stdout).contains("1 rows wait in quarantine"), "{}", words(&doctor));
     assert_nothing_is_left_behind(&url).await;
 }
 

@@ -90,7 +90,7 @@ async fn records_go_over_the_disk_and_arrive_as_they_were_written() {
     for db in harness::all().await {
         let temp = tempfile::tempdir().unwrap();
         let writer = db.store.writer(config(spool(temp.path())));
-        let json = Json::parse(r#"{"n": 0.1234567890123456789012345, "t": "\u00e9"}"#).unwrap();
+        let json = Json::parse("{\r\n  \"n\": 0.1234567890123456789012345,\n  \"t\": \"\\u00e9\"\n}").unwrap();
         let written = HealthCheck::new(naughty, "degraded").response_time_ms(0.1 + 0.2).details(json);
         writer.write(written.clone()).await.unwrap();
         writer.write(OrderEvent::new("o", EventType::Pending).side(Side::Sell).quantity(edge).sequence(i64::MIN)).await.unwrap();

@@ -53,7 +53,14 @@ impl Job<'_> {
             tokio::select! {
                 summary = &mut reading, if read.is_none() => read = Some(summary?),
                 drained = &mut draining => {
-                    drained.map_err(|e| self.kept(e, &log))?;
+                    if let Err(error) = drained {
+                        // What was taken from the pipe gets to the disk before the error is told.
+                        stop.flag.store(true, Relaxed);
+                        if read.is_none() {
+                            let _ = tokio::time::timeout(self.stop_within(), &mut reading).await;
+                        }
+                        return Err(self.kept(error, &log));
+                    }
                     // It ends when reading has.
                     break;
                 }

@@ -19,12 +19,34 @@ use crate::harness;
 /// How long things may take in these tests.
 const SHORT: Duration = Duration::from_millis(1_000);
 
-/// Far longer than any sum of deadlines, for machines that are busy.
-const BOUND: Duration = Duration::from_secs(20);
+/// What a batch that must get through in the end may take, on a machine that is busy with other tests.
+const ENOUGH: Duration = Duration::from_secs(3);
 
-fn impatient(mut config: Config) -> Config {
-    (config.connect_timeout, config.statement_timeout, config.max_attempts) = (SHORT, SHORT, 1);
+/// Far longer than any sum of deadlines, for machines that are busy.
+const BOUND: Duration = Duration::from_secs(40);
+
+fn impatient(mut config: Config, limit: Duration) -> Config {
+    (config.connect_timeout, config.statement_timeout, config.max_attempts) = (limit, limit, 1);
     config
+}
+
+/// The proxy lets everything through again: waits until that has got about.
+async fn awake(store: &Store) {
+    let end = Instant::now() + BOUND;
+    while let Err(error) = store.module_list().await {
+        assert!(Instant::now() < end, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn connected(config: &Config) -> Store {
+    let end = Instant::now() + BOUND;
+    loop {
+        match Store::connect(config.clone()).await {
+            Ok(store) => return store,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+    }
 }
 
 /// From every message of a batch on nothing is answered: the writer says so in time, keeps its records,
@@ -37,7 +59,7 @@ async fn a_server_that_hangs_from_any_message_on_is_told_in_time() {
     let mut plans = Vec::new();
     let proxy = Proxy::start(harness::server().port).await;
     for what in What::ALL {
-        let writer = patient(&impatient(proxy.config(&db.config)), SHORT).await;
+        let writer = patient(&impatient(proxy.config(&db.config), ENOUGH), ENOUGH).await;
         proxy.arm(None);
         what.write(&writer, &tally, 50).await;
         close(&[writer], "stalls").await;
@@ -47,7 +69,7 @@ async fn a_server_that_hangs_from_any_message_on_is_told_in_time() {
     }
     plans.shuffle(&mut seed.random());
     if !long() {
-        plans.truncate(32);
+        plans.truncate(24);
     }
     let count = plans.len();
     let plans = Arc::new(Mutex::new(plans));
@@ -57,11 +79,11 @@ async fn a_server_that_hangs_from_any_message_on_is_told_in_time() {
             let proxy = Proxy::start(harness::server().port).await;
             while let Some((what, plan)) = { plans.lock().await.pop() } {
                 let told = format!("{what:?}, {plan:?}");
-                let writer = patient(&impatient(proxy.config(&db.config)), SHORT).await;
+                let writer = patient(&impatient(proxy.config(&db.config), ENOUGH), ENOUGH).await;
                 proxy.arm(Some(plan));
                 what.write(&writer, &tally, 50).await;
                 let began = Instant::now();
-                let error = writer.close_within(SHORT * 2).await.expect_err(&told);
+                let error = writer.close_within(ENOUGH * 2).await.expect_err(&told);
                 assert!(began.elapsed() < BOUND, "{told}: {:?}", began.elapsed());
                 assert_eq!(error.kind(), ErrorKind::Timeout, "{told}: {error}");
                 assert!(proxy.fired(), "{told}: the message came");
@@ -86,13 +108,13 @@ async fn a_server_that_hangs_from_any_message_on_is_told_in_time() {
 async fn every_question_to_a_server_that_hangs_has_a_deadline() {
     let db = harness::native().await;
     let proxy = Proxy::start(harness::server().port).await;
-    let config = impatient(proxy.config(&db.config));
+    let config = impatient(proxy.config(&db.config), SHORT);
     proxy.arm(None);
-    drop(Store::connect(config.clone()).await.unwrap());
+    drop(connected(&impatient(proxy.config(&db.config), BOUND)).await);
     let count = [proxy.seen(From::Client), proxy.seen(From::Server)];
     join_all((0..8).map(async |lane| {
         let proxy = Proxy::start(harness::server().port).await;
-        let config = impatient(proxy.config(&db.config));
+        let config = impatient(proxy.config(&db.config), SHORT);
         for from in [From::Client, From::Server] {
             for message in (lane..count[from as usize]).step_by(8) {
                 let plan = Plan { from, message, fault: Fault::Swallow };
@@ -100,23 +122,25 @@ async fn every_question_to_a_server_that_hangs_has_a_deadline() {
                 let connecting = timeout(BOUND, Store::connect(config.clone())).await;
                 match connecting.unwrap_or_else(|_| panic!("connecting hangs, {plan:?}")) {
                     Err(error) => assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unreachable), "{plan:?}: {error}"),
-                    Ok(_) => assert!(message + 2 >= count[from as usize], "{plan:?}: it can't have connected"),
+                    // A connection may take a message less than the one that was counted: then nothing was cut.
+                    Ok(_) => assert!(message + 6 >= count[from as usize], "{plan:?}: it can't have connected"),
                 }
                 proxy.heal(true);
             }
         }
     }))
     .await;
-    let store = Store::connect(config.clone()).await.unwrap();
+    proxy.heal(true);
+    let store = connected(&config).await;
     for held in [true, false] {
         if held {
             // The pool has a connection, which goes silent.
-            store.module_list().await.unwrap();
+            awake(&store).await;
         }
         for (name, asked) in questions(&store) {
             proxy.heal(true);
             if held {
-                store.module_list().await.unwrap();
+                awake(&store).await;
             }
             proxy.arm(Some(Plan { from: From::Client, message: 0, fault: Fault::Swallow }));
             let answer = timeout(BOUND, asked).await;
@@ -125,7 +149,7 @@ async fn every_question_to_a_server_that_hangs_has_a_deadline() {
         }
     }
     proxy.heal(true);
-    store.module_list().await.unwrap();
+    awake(&store).await;
 }
 
 type Question<'a> = std::pin::Pin<Box<dyn Future<Output = hitherto::Result<()>> + Send + 'a>>;
@@ -151,7 +175,7 @@ async fn memory_is_bounded_while_a_server_hangs() {
     let db = harness::native().await;
     let tally = Tally::default();
     let proxy = Proxy::start(harness::server().port).await;
-    let store = Store::connect(impatient(proxy.config(&db.config))).await.unwrap();
+    let store = connected(&impatient(proxy.config(&db.config), SHORT)).await;
     let mut config = WriterConfig::new("stall");
     (config.queue_bytes, config.deadline, config.max_age) = (64 << 10, SHORT, Duration::from_millis(10));
     let writer = store.writer(config);

@@ -40,7 +40,7 @@ const WRITERS: [&str; 16] = [
     "batch_find",
     "batch_refused",
     "batches_known",
-    "",
+    "batches_between",
 ];
 
 const READERS: [&str; 16] = [
