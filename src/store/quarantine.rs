@@ -192,8 +192,10 @@ impl Store {
     }
 
     async fn retry<R: Record>(&self, batch_id: Uuid, row: &Quarantined, record: &str) -> Result<()> {
-        let parsed: R = serde_json::from_str(record)
+        let mut parsed: R = serde_json::from_str(record)
             .map_err(|e| Error::new(ErrorKind::Invalid, format!("the text is no {} record: {e}", row.table_name)))?;
+        // So it was written before a field that is none was left out, and so people write it.
+        parsed.nulls_are_none();
         // It may be old by now; what else its writer allowed is not known here.
         let limits = Limits { oldest: TimeDelta::days(365 * 200), ..Limits::default() };
         parsed.validate(&limits, Utc::now())?;

@@ -115,12 +115,7 @@ impl<R: Record> Intake<R> {
                 let (id, guard) = (piece.key.id(piece.to(), piece.end()), Guard { range: piece.key.range(), last: found.last });
                 let batch = Batch::guarded(id, self.producer.clone(), std::mem::take(&mut piece.rows), guard);
                 match self.send(&batch).await {
-                    Ok(Stored { rows, duplicates, quarantined, .. }) => {
-                        self.progress.batches.fetch_add(1, Relaxed);
-                        self.progress.stored.fetch_add(rows, Relaxed);
-                        self.progress.duplicates.fetch_add(duplicates, Relaxed);
-                        self.progress.quarantined.fetch_add(quarantined, Relaxed);
-                    }
+                    Ok(_) => {}
                     Err(error) if is_overtaken(&error) => {
                         piece.rows = batch.into_rows();
                         continue;
@@ -135,15 +130,18 @@ impl<R: Record> Intake<R> {
         }
     }
 
-    async fn send(&self, batch: &Batch<R>) -> Result<Stored> {
+    /// Stores a batch and counts what was stored.
+    pub(super) async fn send(&self, batch: &Batch<R>) -> Result<Stored> {
         let sent = self.store.batch_send(batch, self.patience, |_| {
             self.progress.failures.fetch_add(1, Relaxed);
         });
-        let sent = sent.await;
-        if sent.is_ok() {
-            self.progress.failures.store(0, Relaxed);
-        }
-        sent
+        let stored = sent.await?;
+        self.progress.failures.store(0, Relaxed);
+        self.progress.batches.fetch_add(1, Relaxed);
+        self.progress.stored.fetch_add(stored.rows, Relaxed);
+        self.progress.duplicates.fetch_add(stored.duplicates, Relaxed);
+        self.progress.quarantined.fetch_add(stored.quarantined, Relaxed);
+        Ok(stored)
     }
 
     async fn look(&self, piece: &Piece<R>) -> Result<Known> {

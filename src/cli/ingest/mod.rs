@@ -257,17 +257,18 @@ impl Replayed {
     }
 }
 
-/// Puts the lines that wait for a table into the database.
-pub(super) async fn replay(spool: &Spool, table: &str, store: Store) -> Result<Replayed> {
-    by_table!(table, replay_as(spool, store)).await
+/// Puts the lines that wait for a table into the database, and a writer's records where they stand between
+/// them, in the order in which they were written.
+pub(super) async fn replay(spool: &Spool, table: &str, store: Store, producer: String) -> Result<Replayed> {
+    by_table!(table, replay_as(spool, store, producer)).await
 }
 
-async fn replay_as<R: Record>(spool: &Spool, store: Store) -> Result<Replayed> {
+async fn replay_as<R: Record>(spool: &Spool, store: Store, producer: String) -> Result<Replayed> {
     let log = spool.log(R::TABLE).await?;
     let (progress, patience) = (Arc::<Progress>::default(), Patience::Tries(store.config().max_attempts));
     // Nothing is read: as at the end of a run that was stopped.
     let (_tell, ended) = tokio::sync::watch::channel(Some(true));
-    drain::Drain::<R>::new(store, patience, progress.clone()).run(&log, ended).await?;
+    drain::Drain::<R>::new(store, patience, progress.clone()).with_records(producer).run(&log, ended).await?;
     Ok(Replayed {
         stored: progress.stored.load(Relaxed),
         duplicates: progress.duplicates.load(Relaxed),

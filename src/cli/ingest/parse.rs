@@ -235,6 +235,7 @@ pub(super) fn record<R: Record>(bytes: &[u8], ended: bool, ids: &RecordIds) -> R
         let unfinished = if e.is_eof() && !ended { "; the file ends amid this line" } else { "" };
         format!("{e}{unfinished}")
     })?;
+    record.nulls_are_none();
     if let Some(id) = record.id_mut()
         && id.is_empty()
     {
@@ -288,6 +289,17 @@ mod tests {
                 _ => panic!("it is a whole stream"),
             }
         }
+    }
+
+    #[test]
+    fn null_in_a_line_is_the_same_as_nothing() {
+        let ids = RecordIds::of("health_check");
+        let read = |details: &str| {
+            let line = format!(r#"{{"module":"m","checked_at":"2026-01-31T09:30:00Z","status":"healthy"{details}}}"#);
+            record::<HealthCheck>(line.as_bytes(), true, &ids).unwrap()
+        };
+        assert_eq!(read(r#","details":null"#), read(""));
+        assert!(read(r#","details":[null]"#).details.is_some());
     }
 
     #[test]

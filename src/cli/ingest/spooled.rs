@@ -17,7 +17,7 @@ use super::stop::Stop;
 use super::{Database, Job, Summary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::Record;
-use crate::spool::{Spool, SpoolConfig, SpoolLog};
+use crate::spool::{KIND_LINES, Spool, SpoolConfig, SpoolLog};
 use crate::store::Store;
 use crate::writer::Patience;
 
@@ -34,6 +34,7 @@ impl Job<'_> {
         let opened = tokio::task::spawn_blocking(move || Spool::open(settings)).await;
         let spool = opened.map_err(|_| Error::new(ErrorKind::Closed, "the program ended before the spool was open"))??;
         let log = spool.log(R::TABLE).await?;
+        log.require_only(KIND_LINES)?;
         for table in spool.tables().iter().filter(|table| *table != R::TABLE) {
             let rows = spool.existing_log(table).map_or(0, |log| log.waiting().rows);
             if rows > 0 {
