@@ -31,6 +31,8 @@ pub enum ErrorKind {
     Disk,
     /// The database answered with an error that fits none of the others.
     Database,
+    /// A part of this program has panicked, which is its own fault.
+    Panicked,
 }
 
 /// An error: what happened, to what, and what to do next. The cause, where there is one, is in

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "tls")]
 mod certificate;
+mod frames;
+mod message;
 mod socket;
 mod stream;
 #[cfg(feature = "tls")]

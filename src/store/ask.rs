@@ -34,6 +34,20 @@ impl Asking {
         Ok(answer?)
     }
 
+    /// With a statement that is asked often: the connection keeps it prepared.
+    pub(super) async fn query_prepared(&mut self, statement: &str, params: Params<'_>) -> Result<Vec<Row>, Unanswered> {
+        self.lease.keep();
+        let client = self.lease.client();
+        let asked = async {
+            let statement = client.prepare_cached(statement).await?;
+            client.query(&statement, params).await
+        };
+        let answer = tokio::time::timeout(self.limit, asked).await;
+        let answer = answer.map_err(|_| Unanswered::Late(self.limit))?;
+        self.lease.give_back();
+        Ok(answer?)
+    }
+
     pub(super) async fn query_one(&mut self, statement: &str, params: Params<'_>) -> Result<Row, Unanswered> {
         self.lease.keep();
         let answer = tokio::time::timeout(self.limit, self.lease.client().query_one(statement, params)).await;

@@ -19,6 +19,7 @@ mod hosts;
 mod ingest;
 mod ingest_docs;
 mod ingest_pipe;
+mod ingest_rejects;
 mod ingest_spool;
 mod legacy;
 mod metrics;

@@ -9,6 +9,7 @@ use super::chain::Chain;
 use super::frame;
 use super::intake::{Intake, Taken};
 use super::progress::Progress;
+use super::worker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::Record;
 use crate::spool::{KIND_RECORDS, SpoolLog, SpooledBatch};
@@ -52,7 +53,10 @@ impl<R: Record> Drain<R> {
             let parsed: Result<Vec<frame::Read<R>>> = batch.frames.iter().map(frame::read).collect();
             (batch, parsed)
         });
-        let (batch, parsed) = parsing.await.map_err(|_| Error::new(ErrorKind::Closed, "the program ended before a batch was read"))?;
+        let (batch, parsed) = parsing.await.map_err(|ended| match ended.is_panic() {
+            true => worker::panicked("the reader of the spool"),
+            false => Error::new(ErrorKind::Closed, "the program ended before a batch was read"),
+        })?;
         for read in parsed? {
             if self.end.is_some_and(|end| end != read.piece.before) {
                 // Another stream, or the same one from its start: what is held has no other half.
