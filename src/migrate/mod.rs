@@ -207,7 +207,7 @@ pub async fn migrate(client: &mut Client, capabilities: &Capabilities) -> Result
             for file in files::VIEWS.iter().chain(files::LEGACY).chain(files::ROLE) {
                 apply(&tx, file).await?;
             }
-            owner.leave_if_inherited(&tx).await?;
+            owner.leave(&tx).await?;
             apply(&tx, &files::CLOSE).await?;
             owner.enter(&tx).await?;
             let flaws = tx.query_one(role::FLAWS, &[&Role::names()]).await;

@@ -45,8 +45,6 @@ pub(super) struct Owner {
     other: Option<String>,
     /// The role that the session has set, or `none`.
     before: String,
-    /// What the owner may do, the session may do by itself.
-    inherits: bool,
 }
 
 impl Owner {
@@ -58,15 +56,14 @@ impl Owner {
                 "-- schema_owner
                  SELECT CASE WHEN o.rolname <> current_user
                               AND pg_has_role(session_user, o.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
-                             THEN o.rolname::text END,
-                        current_setting('role'), pg_has_role(session_user, o.oid, 'USAGE')
+                             THEN o.rolname::text END, current_setting('role')
                  FROM pg_namespace n JOIN pg_roles o ON o.oid = n.nspowner WHERE n.nspname = 'hitherto'",
                 &[],
             )
             .await
             .map_err(|e| Error::database(doing, e))?;
-        let Some(row) = row else { return Ok(Self { other: None, before: String::new(), inherits: true }) };
-        let owner = Self { other: row.get(0), before: row.get(1), inherits: row.get(2) };
+        let Some(row) = row else { return Ok(Self { other: None, before: String::new() }) };
+        let owner = Self { other: row.get(0), before: row.get(1) };
         if owner.other.is_some() {
             tx.batch_execute(GATHER).await.map_err(|e| Error::database("giving the schema's objects to its owner", e))?;
         }
@@ -85,11 +82,6 @@ impl Owner {
     /// Works as the session itself: what belongs to the server is not the owner's.
     pub(super) async fn leave(&self, tx: &Transaction<'_>) -> Result<()> {
         if self.other.is_some() { set(tx, &self.before).await } else { Ok(()) }
-    }
-
-    /// The same, where the session can use the schema as itself.
-    pub(super) async fn leave_if_inherited(&self, tx: &Transaction<'_>) -> Result<()> {
-        if self.inherits { self.leave(tx).await } else { Ok(()) }
     }
 }
 
