@@ -89,23 +89,38 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
             let record = record.as_deref().map(read).transpose()?;
             let store = database.store().await?;
             let ids = if all { waiting(&store, table).await? } else { ids };
-            let mut results = Vec::new();
-            for id in ids {
-                results.push(store.quarantine_retry(id, record.as_deref(), by.as_deref()).await?);
-            }
-            output.print(&results, |results| results_text(results))?;
-            let refused = results.iter().any(|result| result.outcome == ResolveOutcome::Refused);
-            Ok(if refused { Ending::Finding } else { Ending::Done })
+            resolve_each(ids, output, async |id| store.quarantine_retry(id, record.as_deref(), by.as_deref()).await).await
         }
         Step::Drop { ids, reason, by } => {
             let store = database.store().await?;
-            let mut results = Vec::new();
-            for id in ids {
-                results.push(store.quarantine_drop(id, by.as_deref(), &reason).await?);
-            }
-            output.print(&results, |results| results_text(results))?;
-            Ok(Ending::Done)
+            resolve_each(ids, output, async |id| store.quarantine_drop(id, by.as_deref(), &reason).await).await
         }
+    }
+}
+
+/// Tells of every row that was come to, whatever ends it.
+async fn resolve_each(ids: Vec<i64>, output: Output, mut resolve: impl AsyncFnMut(i64) -> Result<Resolved>) -> Result<Ending> {
+    let (mut results, mut failed) = (Vec::new(), None);
+    for id in ids {
+        match resolve(id).await {
+            Ok(result) => results.push(result),
+            // A number that no row has keeps nothing from the others; what the database refuses, it refuses to them, too.
+            Err(error) => {
+                let alone = error.kind() == ErrorKind::NotFound;
+                failed.get_or_insert(error);
+                if !alone {
+                    break;
+                }
+            }
+        }
+    }
+    if !(results.is_empty() && failed.is_some()) {
+        output.print(&results, |results| results_text(results))?;
+    }
+    match failed {
+        Some(error) => Err(error),
+        None if results.iter().any(|result| result.outcome == ResolveOutcome::Refused) => Ok(Ending::Finding),
+        None => Ok(Ending::Done),
     }
 }
 

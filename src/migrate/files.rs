@@ -96,3 +96,6 @@ pub(super) const ROLE: &[File] = &[
     File { name: "role/402_open", sql: include_str!("../../sql/role/402_open.sql") },
     File { name: "role/403_grant", sql: include_str!("../../sql/role/403_grant.sql") },
 ];
+
+/// What takes whoever owns the extension, not the schema: after those.
+pub(super) const CLOSE: File = File { name: "role/404_close", sql: include_str!("../../sql/role/404_close.sql") };

@@ -201,7 +201,7 @@ impl Store {
                 )),
             };
             if let Err(error) = stored {
-                if error.kind() != ErrorKind::Invalid && !error.is_data() {
+                if !is_about_the_record(&error) {
                     return Err(error);
                 }
                 let reason = Some(error.to_string());
@@ -272,6 +272,11 @@ impl Store {
             .map_err(|e| Error::unanswered("looking a batch up in the ledger", e))?;
         Ok(row.is_some())
     }
+}
+
+/// The record is to blame, or what stands where it would go: other rows may fare better.
+fn is_about_the_record(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Conflict) || error.is_data() || error.sqlstate() == Some("55000")
 }
 
 fn already(quarantine_id: i64, resolution: &Resolution) -> Resolved {
