@@ -31,6 +31,7 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/170_writer", sql: include_str!("../../sql/schema/170_writer.sql") },
     File { name: "schema/171_owner_step", sql: include_str!("../../sql/schema/171_owner_step.sql") },
     File { name: "schema/172_quarantine_resolution", sql: include_str!("../../sql/schema/172_quarantine_resolution.sql") },
+    File { name: "schema/176_order_event_store", sql: include_str!("../../sql/schema/176_order_event_store.sql") },
 ];
 
 /// What only TimescaleDB has.

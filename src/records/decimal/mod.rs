@@ -4,7 +4,7 @@ mod binary;
 mod json;
 mod text;
 
-pub(crate) use binary::put_numeric;
+pub(crate) use binary::numeric_field;
 use text::parts;
 
 use std::fmt;
