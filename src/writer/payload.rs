@@ -97,6 +97,9 @@ pub(crate) fn spooled_batch<R: Record>(spooled: &SpooledBatch, producer: String)
 mod tests {
     use uuid::Uuid;
 
+    use bytes::BytesMut;
+    use postgres_types::{ToSql, Type};
+
     use super::*;
     use crate::records::{Decimal, Json, Regime, RiskLevel, Verdict};
     use crate::records::{
@@ -106,7 +109,7 @@ mod tests {
     use crate::spool::{NewFrame, SpooledFrame};
     use crate::writer::copy_body::tests::body;
     use crate::writer::digest::row_digests;
-    use crate::writer::encode::arrays;
+    use crate::writer::encode::{Array, Columns};
 
     fn batch(version: u16, lines: Vec<u8>) -> SpooledBatch {
         let frame = NewFrame::new(Uuid::nil(), KIND_RECORDS, version, 1, lines);
@@ -115,9 +118,16 @@ mod tests {
 
     /// What goes to the database: with `Memory` and `Commit` of the record itself, with `Spool` of what is read
     /// back from the disk.
-    fn sent<R: Record>(record: &R) -> (Vec<u8>, Vec<String>, [u8; 32]) {
+    fn sent<R: Record>(record: &R) -> (Vec<u8>, Vec<Vec<u8>>, [u8; 32]) {
         let rows = std::slice::from_ref(record);
-        let arrays = arrays(rows, &[7]).iter().map(|array| format!("{array:?}")).collect();
+        let mut columns = Columns::default();
+        columns.encode(rows, &[7]);
+        let bytes = |array: &Array| {
+            let mut bytes = BytesMut::new();
+            array.to_sql(&Type::BYTEA, &mut bytes).unwrap();
+            bytes.to_vec()
+        };
+        let arrays = columns.arrays().iter().map(bytes).collect();
         let digest = row_digests(rows, &[7]).next().unwrap();
         (body(rows, None, 7), arrays, digest)
     }

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use super::{Decimal, SCALE, UNIT};
+use super::{Decimal, SCALE};
 
 const UNIT_64: u64 = 10u64.pow(SCALE);
 
@@ -125,7 +125,7 @@ impl<'a> FromSql<'a> for Decimal {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::MAX;
+    use super::super::{MAX, UNIT};
     use super::*;
 
     /// The same by the rule alone: the digits of the number from its first to its last that is not zero.
