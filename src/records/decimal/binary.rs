@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn numbers_with_zeros_anywhere_have_no_digit_too_many() {
         let powers = (0..38).map(|n| 10i128.pow(n));
-        let around = powers.flat_map(|power| [power - 1, power, power + 1, power / 7 * 3, power * 9_999 % MAX]);
+        let around = powers.flat_map(|power| [power - 1, power, power + 1, power / 7 * 3, power / 10_001 * 9_999]);
         for units in around.chain([0, MAX, u64::MAX.into(), i128::from(u64::MAX) + 1, 100 * UNIT, 10_000 * UNIT, UNIT / 2]) {
             for units in [units, -units] {
                 let (field, count) = numeric_field(units);

@@ -54,11 +54,12 @@ async fn the_command_grants_and_revokes() {
 #[tokio::test]
 async fn what_did_not_take_effect_is_said() {
     for db in [harness::native().await, harness::embedded().await] {
-        let client = db.config.connect().await.unwrap();
+        // The embedded engine has one connection: it goes back to the pool between questions.
+        let run = async |sql: &str| db.store.client().await.unwrap().batch_execute(sql).await.unwrap();
         let by_grant = db.store.capabilities().server_version_num >= 160_000;
-        let user = login(&client, "hitherto_analyst").await;
+        let user = login(&db.store.client().await.unwrap(), "hitherto_analyst").await;
         let (admin, traders) = (format!("{user}_admin"), format!("{user}_traders"));
-        client.batch_execute(&format!("ALTER ROLE {user} NOINHERIT; CREATE ROLE {traders}; CREATE ROLE {admin} CREATEROLE")).await.unwrap();
+        run(&format!("ALTER ROLE {user} NOINHERIT; CREATE ROLE {traders}; CREATE ROLE {admin} CREATEROLE")).await;
         let refused = async |role: Role, revoke: bool| {
             let result = if revoke { db.store.role_revoke(role, &user).await } else { db.store.role_grant(role, &user).await };
             let error = result.expect_err("it did not take effect");
@@ -70,36 +71,34 @@ async fn what_did_not_take_effect_is_said() {
         let mend =
             if by_grant { format!("GRANT hitherto_writer TO {user} WITH INHERIT TRUE") } else { format!("ALTER ROLE {user} INHERIT") };
         assert!(text.contains(&format!("{user} is in hitherto_writer, but does not inherit what it may do; run: {mend};")), "{text}");
-        client.batch_execute(&mend).await.unwrap();
+        run(&mend).await;
         assert_eq!(
             db.store.role_grant(Role::Writer, &user).await.unwrap().roles.last(),
             Some(if by_grant { &Role::Writer } else { &Role::Analyst })
         );
-        client.batch_execute(&format!("ALTER ROLE {user} INHERIT")).await.unwrap();
+        run(&format!("ALTER ROLE {user} INHERIT")).await;
         // A role within a role.
-        client.batch_execute(&format!("GRANT hitherto_writer TO {traders}; GRANT {traders} TO {user}")).await.unwrap();
+        run(&format!("GRANT hitherto_writer TO {traders}; GRANT {traders} TO {user}")).await;
         let text = refused(Role::Writer, true).await;
         assert!(
             text.contains(&format!("{user} still has hitherto_writer, through other roles; run: REVOKE {traders} FROM {user}")),
             "{text}"
         );
-        client.batch_execute(&format!("REVOKE {traders} FROM {user}")).await.unwrap();
+        run(&format!("REVOKE {traders} FROM {user}")).await;
         assert!(!db.store.role_revoke(Role::Writer, &user).await.unwrap().roles.contains(&Role::Writer), "{}", db.name);
         // What somebody else granted is theirs to take back, since PostgreSQL 16.
         if by_grant {
-            client
-                .batch_execute(&format!(
-                    "GRANT hitherto_exporter TO {admin} WITH ADMIN OPTION; SET ROLE {admin}; GRANT hitherto_exporter TO {user}; RESET ROLE"
-                ))
-                .await
-                .unwrap();
+            run(&format!(
+                "GRANT hitherto_exporter TO {admin} WITH ADMIN OPTION; SET ROLE {admin}; GRANT hitherto_exporter TO {user}; RESET ROLE"
+            ))
+            .await;
             let text = refused(Role::Exporter, true).await;
             let mend = format!("REVOKE hitherto_exporter FROM {user} GRANTED BY {admin}");
             assert!(text.ends_with(&mend), "{text}");
-            client.batch_execute(&mend).await.unwrap();
+            run(&mend).await;
             assert!(!db.store.role_revoke(Role::Exporter, &user).await.unwrap().roles.contains(&Role::Exporter));
         }
-        client.batch_execute(&format!("DROP OWNED BY {user}, {admin}, {traders}; DROP ROLE {user}, {admin}, {traders}")).await.unwrap();
+        run(&format!("DROP OWNED BY {user}, {admin}, {traders}; DROP ROLE {user}, {admin}, {traders}")).await;
     }
 }
 

@@ -129,6 +129,7 @@ impl Relation {
             ("nextval", 'S') => format!("SELECT nextval('{name}')"),
             ("setval", 'S') => format!("SELECT setval('{name}', 1000000)"),
             ("nextval" | "setval", _) | (_, 'S') => return None,
+            ("UPDATE", _) if self.column.is_empty() => return None,
             ("INSERT", _) => format!("INSERT INTO {name} DEFAULT VALUES"),
             ("UPDATE", _) => format!("UPDATE {name} SET \"{}\" = DEFAULT WHERE false", self.column),
             ("DELETE", _) => format!("DELETE FROM {name} WHERE false"),
@@ -316,8 +317,8 @@ async fn every_role_is_held_to_what_it_may_do_with_every_object() {
                     }
                     let Some(statement) = relation.statement(verb) else { continue };
                     let code = attempt(&client, &statement).await;
-                    // TimescaleDB itself lets nobody write to what is made of columnstore chunks alone.
-                    let whole = relation.name.starts_with("_compressed_hypertable_") && code.as_deref() == Some("0A000");
+                    // TimescaleDB itself lets nobody write to what is made of columnstore chunks alone, nor drop one of them.
+                    let whole = columnstore && code.as_deref() == Some("0A000");
                     if code.as_deref() != Some("42501") && !whole {
                         wrong.push(format!("{role}: {statement}: {code:?}"));
                     }
