@@ -38,6 +38,8 @@ if tested["as_held"].null_count() < tested.height:
     apart = (tested["as_held"] - tested["actual"]).abs()
     assert apart.median() < 1e-6, apart.describe()
 
+assert exceeded_by_regime["exceeded"].sum() == kept["exceeded"][0] and exceeded_by_regime["forecasts"].sum() == kept["forecasts"][0]
+
 if snapshots["snapshot_id"].str.starts_with("demo-").any():
     assert said and LEVEL == 0.99 and HORIZON_MINUTES == 5 and kept["forecasts"].min() > 10, kept
     # Made of the bars before it, the demo's value at risk is exceeded now and then, and not often.
