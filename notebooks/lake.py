@@ -83,6 +83,18 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
 )
 COLOURS = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK]
 DASHES = ["-", "--", "-.", ":"]
+# The same in every notebook; the names are the store's, and `none` is time without a regime.
+REGIMES = {
+    "bull": GREEN,
+    "bear": RED,
+    "sideways": SKY,
+    "high_vol": ORANGE,
+    "low_vol": YELLOW,
+    "crisis": BLACK,
+    "recovery": PURPLE,
+    "unknown": "0.6",
+    "none": "0.85",
+}
 
 plt.rcParams.update(
     {
