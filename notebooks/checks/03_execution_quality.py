@@ -13,6 +13,23 @@ for order_id, quantity in events.filter(pl.col("event_type") == "fill").select("
 for order_id, filled in orders.select("order_id", "filled_quantity").iter_rows():
     assert order_id in corrected or order_id in set(differing["order_id"]) or total.get(order_id, 0) == filled, order_id
 
+# Of three fills one is corrected twice (quantity, then price), one voided, one stands: the latest correction counts, and only as far as it says.
+example = pl.DataFrame(
+    [
+        ("a", "1", 1, "fill", "10", "100", "1", None),
+        ("a", "2", 2, "fill", "5", "101", "1", None),
+        ("a", "3", 3, "fill", "7", "102", None, None),
+        ("a", "4", 4, "fill_corrected", "8", "99", None, "1"),
+        ("a", "5", 5, "fill_corrected", None, "98", None, "1"),
+        ("a", "6", 6, "fill_voided", None, None, None, "2"),
+        ("b", "7", 7, "fill_voided", None, None, None, "3"),
+    ],
+    schema=["order_id", "event_id", "sequence", "event_type", "last_quantity", "last_price", "commission", "ref_event_id"],
+    orient="row",
+).with_columns(pl.col("last_quantity", "last_price", "commission").cast(EXACT), event_at=pl.lit(None, dtype=pl.Datetime("us", "UTC")))
+example = fold(example).select("event_id", pl.col("quantity", "price", "commission").cast(pl.Float64)).sort("event_id").rows()
+assert example == [("1", 10.0, 98.0, 1.0), ("3", 7.0, 102.0, 0.0)], example
+
 assert outcome["orders"].sum() == orders.height
 assert (outcome.select(pl.sum_horizontal(part.replace(" ", "_") for part in PARTS)).to_series() == outcome["orders"]).all()
 for rates in [outcome["filled_share"], waiting["touched_rate"], waiting["whole_rate"]]:
@@ -43,6 +60,8 @@ if by_asset.height:
 paper = judged.filter(pl.col("broker") == "paper")
 if paper["order_id"].str.starts_with("demo-order-").any():
     assert differing.is_empty() and paper["arrival_bp"].null_count() == paper["bar_bp"].null_count() == 0
-    assert paper["arrival_bp"].max() <= 4.1 and paper["arrival_bp"].n_unique() > 10, paper["arrival_bp"].describe()
+    at_decision = proposals.join(bars, left_on=[pl.col("proposed_at").dt.truncate("1m"), "arrival"], right_on=["end", "close"], how="anti")
+    assert at_decision.is_empty(), at_decision
+    assert 3 < paper["arrival_bp"].max() <= 4.1 and paper["arrival_bp"].n_unique() > 10, paper["arrival_bp"].describe()
     assert not paper["outside_the_bar"].any(), paper.filter("outside_the_bar")
     assert markouts.filter(pl.col("what") == "after a fill")["orders"].max() > 10
