@@ -37,8 +37,11 @@ def spark_session(folder: Path, delta: str | None) -> Iterator[SparkSession]:
         .config("spark.sql.shuffle.partitions", "2")
     )
     if delta:
-        builder = builder.config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension").config(
-            "spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+        builder = (
+            builder.config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
+            .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+            # Reading a log takes 50 tasks by default, and these are small.
+            .config("spark.databricks.delta.snapshotPartitions", "2")
         )
     if delta == "maven":
         from delta import configure_spark_with_delta_pip
