@@ -2,6 +2,7 @@
 
 mod decisions;
 mod harness;
+mod lab;
 mod pipe;
 mod shell;
 
@@ -14,12 +15,16 @@ mod database_manager;
 mod durability;
 mod embedded;
 mod export;
+mod export_fault;
+mod export_incremental;
+mod export_schema;
 mod fault;
 mod hosts;
 mod ingest;
 mod ingest_docs;
 mod ingest_pipe;
 mod ingest_spool;
+mod lake;
 mod legacy;
 mod metrics;
 mod migrate;
