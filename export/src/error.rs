@@ -16,6 +16,8 @@ pub enum ExportErrorKind {
     Unsupported,
     /// Fewer rows were read than must be there.
     Incomplete,
+    /// More rows were read than the ledger tells of.
+    Surplus,
     /// The lake or file can't be written, or holds something else.
     Lake,
     /// Somebody else exports into the same lake.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio_postgres::Client;
 
-use crate::dataset::{Dataset, Exported, Options, Progress};
+use crate::dataset::{Dataset, Exported, Mode, Options, Progress};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::snapshot::{OnProgress, Rows, Snapshot, verify};
 
@@ -38,7 +38,7 @@ pub async fn export_file(
     let rows = if dataset.time_column.is_some() { Rows::Between(options.from, options.to) } else { Rows::All };
     let expected = snapshot.expected_rows(dataset, options.from, options.to).await?;
     let on_rows = |rows| progress(Progress { dataset: &dataset.name, day: None, rows, total_rows: expected });
-    let written = snapshot.write(dataset, &columns, rows, &draft, on_rows).await?;
+    let written = snapshot.write(dataset, &columns, &rows, &draft, on_rows).await?;
     verify(dataset, written.rows, expected, options)?;
     snapshot.close().await?;
     std::fs::rename(&draft, path).map_err(|e| ExportError::lake(&doing, e))?;
@@ -49,6 +49,8 @@ pub async fn export_file(
         bytes: written.bytes,
         files: 1,
         days: 0,
+        mode: if options.from.is_some() || options.to.is_some() { Mode::Range } else { Mode::Full },
+        reason: "a file of its own".to_owned(),
         version: None,
         path: path.display().to_string(),
     })

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::fault;
 
 /// Rows in a row group, at most.
 const ROW_GROUP_ROWS: usize = 131_072;
@@ -31,6 +32,7 @@ pub(crate) struct ParquetFile {
 impl ParquetFile {
     pub(crate) fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
         let doing = || format!("writing {}", path.display());
+        fault::step(path).map_err(|e| ExportError::lake(&doing(), e))?;
         let file = File::options().write(true).create_new(true).open(path).map_err(|e| ExportError::lake(&doing(), e))?;
         let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(|e| ExportError::lake(&doing(), e))?;
         let properties = WriterProperties::builder()
@@ -40,6 +42,7 @@ impl ParquetFile {
             .build();
         let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(|e| ExportError::lake(&doing(), e))?;
         let (batches, mut incoming) = mpsc::channel::<RecordBatch>(2);
+        let of = path.to_owned();
         let writing = tokio::task::spawn_blocking(move || {
             while let Some(batch) = incoming.blocking_recv() {
                 writer.write(&batch)?;
@@ -48,6 +51,7 @@ impl ParquetFile {
                 }
             }
             let file = writer.into_inner()?;
+            fault::step(&of)?;
             // On disk before the commit that shows it.
             file.sync_all()?;
             Ok(file.metadata()?.len())

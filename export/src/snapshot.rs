@@ -1,14 +1,18 @@
 //! One consistent state of the database, read dataset by dataset.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use futures_util::StreamExt;
-use tokio_postgres::{Client, IsolationLevel, Transaction};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+use uuid::Uuid;
 
 use crate::column::Column;
 use crate::dataset::{Dataset, Options, Progress, quote};
 use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::nans::Nans;
 use crate::parquet_file::ParquetFile;
 use crate::read::{Decoder, schema};
 
@@ -22,6 +26,8 @@ pub(crate) struct Written {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) nulls: Vec<u64>,
+    /// Columns that hold NaN, which a Parquet file's statistics pass over.
+    pub(crate) nans: Nans,
 }
 
 /// Takes note of how far an export is.
@@ -50,6 +56,11 @@ impl<'a> Snapshot<'a> {
         Ok(Self { tx })
     }
 
+    /// What a query of a few rows gives, in the snapshot.
+    pub(crate) async fn query(&self, doing: &str, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        self.tx.query(query, values).await.map_err(|e| ExportError::database(doing, e))
+    }
+
     pub(crate) async fn close(self) -> Result<()> {
         self.tx.commit().await.map_err(|e| ExportError::database("closing the snapshot", e))
     }
@@ -73,29 +84,6 @@ impl<'a> Snapshot<'a> {
             return Err(ExportError::new(ExportErrorKind::Config, message));
         }
         Ok(columns)
-    }
-
-    /// The days that have rows, with how many.
-    pub(crate) async fn days(&self, dataset: &Dataset, time: &str, options: &Options) -> Result<Vec<(NaiveDate, u64)>> {
-        let time = quote(time);
-        let mut conditions = Vec::new();
-        if let Some(from) = options.from {
-            conditions.push(format!("{time} >= {}", literal(day_start(from))));
-        }
-        if let Some(to) = options.to {
-            conditions.push(format!("{time} < {}", literal(day_end(to))));
-        }
-        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let query =
-            format!("SELECT ({time} AT TIME ZONE 'UTC')::date, count(*) FROM ({}) AS dataset{filter} GROUP BY 1 ORDER BY 1", dataset.query);
-        let doing = format!("finding the days of dataset {}", dataset.name);
-        let rows = self.tx.query(&query, &[]).await.map_err(|e| ExportError::database(&doing, e))?;
-        rows.iter()
-            .map(|row| {
-                let day = row.try_get::<_, NaiveDate>(0).map_err(|e| ExportError::database(&doing, e))?;
-                Ok((day, u64::try_from(row.get::<_, i64>(1)).unwrap_or_default()))
-            })
-            .collect()
     }
 
     /// Rows that the dataset must hold at least within these times.
@@ -125,52 +113,65 @@ impl<'a> Snapshot<'a> {
         &self,
         dataset: &Dataset,
         columns: &[Column],
-        rows: Rows,
+        rows: &Rows,
         path: &Path,
         mut on_rows: impl FnMut(u64) + Send,
     ) -> Result<Written> {
         let doing = format!("reading dataset {}", dataset.name);
-        let filter = match (&dataset.time_column, rows) {
-            (Some(time), Rows::Between(from, to)) => {
-                let time = quote(time);
-                let mut conditions = Vec::new();
-                conditions.extend(from.map(|t| format!("{time} >= {}", literal(t))));
-                conditions.extend(to.map(|t| format!("{time} < {}", literal(t))));
-                if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
-            }
-            _ => String::new(),
-        };
+        let mut conditions = Vec::new();
+        if let (Some(time), Rows::Between(from, to) | Rows::Batches { from, to, .. }) = (&dataset.time_column, rows) {
+            conditions.extend(from.map(|t| format!("{} >= {}", quote(time), literal(t))));
+            conditions.extend(to.map(|t| format!("{} < {}", quote(time), literal(t))));
+        }
+        if let (Some(batch), Rows::Batches { batches, .. }) = (&dataset.batch_column, rows) {
+            let batches: Vec<String> = batches.iter().map(Uuid::to_string).collect();
+            conditions.push(format!("{} = ANY ('{{{}}}'::uuid[])", quote(batch), batches.join(",")));
+        }
+        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         let copy = format!("COPY (SELECT * FROM ({}) AS dataset{filter}{}) TO STDOUT (FORMAT binary)", dataset.query, dataset.order_by());
         let stream = self.tx.copy_out(&copy).await.map_err(|e| ExportError::database(&doing, e))?;
         let mut stream = std::pin::pin!(stream);
         let mut decoder = Decoder::new(&dataset.name, columns);
+        let mut nans = Nans::new(columns);
         let mut file = ParquetFile::create(path, schema(columns))?;
         while let Some(chunk) = stream.next().await {
             if let Some(batch) = decoder.push(chunk.map_err(|e| ExportError::database(&doing, e))?)? {
                 on_rows(decoder.rows);
+                nans.note(&batch);
                 file.write(batch).await?;
             }
         }
         if let Some(batch) = decoder.finish()? {
             on_rows(decoder.rows);
+            nans.note(&batch);
             file.write(batch).await?;
         }
         let bytes = file.close().await?;
-        Ok(Written { rows: decoder.rows, bytes, nulls: decoder.nulls() })
+        Ok(Written { rows: decoder.rows, bytes, nulls: decoder.nulls(), nans })
     }
 }
 
 /// Which rows of a dataset.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Rows {
     All,
     /// From the first time on, before the second.
     Between(Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    /// Those of these batches alone, within such times.
+    Batches {
+        from: Option<DateTime<Utc>>,
+        to: Option<DateTime<Utc>>,
+        batches: Arc<[Uuid]>,
+    },
 }
 
 impl Rows {
     pub(crate) fn day(day: NaiveDate) -> Self {
         Self::Between(Some(midnight(day)), Some(midnight(day + Days::new(1))))
+    }
+
+    pub(crate) fn batches(day: NaiveDate, batches: Arc<[Uuid]>) -> Self {
+        Self::Batches { from: Some(midnight(day)), to: Some(midnight(day + Days::new(1))), batches }
     }
 }
 
@@ -185,12 +186,12 @@ pub(crate) fn day_end(time: DateTime<Utc>) -> DateTime<Utc> {
     if start == time { start } else { start + Days::new(1) }
 }
 
-fn midnight(day: NaiveDate) -> DateTime<Utc> {
+pub(crate) fn midnight(day: NaiveDate) -> DateTime<Utc> {
     day.and_time(NaiveTime::MIN).and_utc()
 }
 
 /// COPY takes no parameters: a time of our own making is written out.
-fn literal(time: DateTime<Utc>) -> String {
+pub(crate) fn literal(time: DateTime<Utc>) -> String {
     format!("TIMESTAMPTZ '{}'", time.format("%Y-%m-%d %H:%M:%S%.6f+00"))
 }
 

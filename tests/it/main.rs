@@ -2,6 +2,7 @@
 
 mod decisions;
 mod harness;
+mod lab;
 mod pipe;
 mod shell;
 
@@ -14,6 +15,9 @@ mod database_manager;
 mod durability;
 mod embedded;
 mod export;
+mod export_fault;
+mod export_incremental;
+mod export_schema;
 mod fault;
 mod hosts;
 mod ingest;
@@ -21,6 +25,7 @@ mod ingest_docs;
 mod ingest_pipe;
 mod ingest_rejects;
 mod ingest_spool;
+mod lake;
 mod legacy;
 mod metrics;
 mod migrate;
