@@ -3,6 +3,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
+use crate::connect::Connector;
 use crate::error::{ExportError, ExportErrorKind, Result};
 
 /// A named SELECT.
@@ -15,7 +16,8 @@ pub struct Dataset {
     /// A `timestamptz` column of the query that is never NULL; the dataset is partitioned by its day,
     /// UTC. `None` for a plain table, which has no partitions.
     pub time_column: Option<String>,
-    /// Columns of the query that rows are sorted by, within a day.
+    /// Columns of the query that rows are sorted by, smallest first, texts by their bytes, NULLs last. The order
+    /// holds within stretches of a file of some 30 MB in memory: most days are one.
     pub sort: Vec<String>,
     /// Text columns with few distinct values: written as dictionary-coded strings.
     pub dictionary: Vec<String>,
@@ -24,6 +26,9 @@ pub struct Dataset {
     /// A SELECT of one `bigint`: rows that the dataset holds at least, in the same snapshot, from the time
     /// `$1` on and before the time `$2` (`timestamptz`, NULL for no bound).
     pub expected_rows: Option<String>,
+    /// A SELECT of two `timestamptz`: between which times the rows are, or nearly. Without it they are
+    /// looked up among the rows, where the time has an index.
+    pub span: Option<String>,
     /// A SELECT of one `timestamptz`, or NULL: earlier rows may have been dropped from the database. A lake
     /// keeps the days that it has from before.
     pub dropped_before: Option<String>,
@@ -40,6 +45,10 @@ pub struct Options {
     pub unverified: bool,
     /// What is exported, for a lake to remember: it takes nothing from another source later.
     pub source: Option<String>,
+    /// How many connections read at once; by default one a core, four at most.
+    pub connections: Option<usize>,
+    /// Opens those past the first; without it there is one connection.
+    pub connect: Option<Connector>,
 }
 
 /// One dataset, exported.
@@ -84,13 +93,10 @@ impl Dataset {
         Ok(())
     }
 
-    /// `ORDER BY` over the sort columns and the time.
-    pub(crate) fn order_by(&self) -> String {
-        let mut columns: Vec<String> = self.sort.iter().map(|c| quote(c)).collect();
-        if let Some(time) = self.time_column.as_ref().filter(|time| !self.sort.contains(time)) {
-            columns.push(quote(time));
-        }
-        if columns.is_empty() { String::new() } else { format!(" ORDER BY {}", columns.join(", ")) }
+    /// The columns that rows are sorted by: the sort columns, then the time.
+    pub(crate) fn order(&self) -> impl Iterator<Item = &String> {
+        let time = self.time_column.iter().filter(|time| !self.sort.contains(time));
+        self.sort.iter().chain(time)
     }
 }
 

@@ -6,7 +6,10 @@ use tokio_postgres::Client;
 
 use crate::dataset::{Dataset, Exported, Options, Progress};
 use crate::error::{ExportError, ExportErrorKind, Result};
-use crate::snapshot::{OnProgress, Rows, Snapshot, verify};
+use crate::parquet_file::ParquetFile;
+use crate::read::schema;
+use crate::readers::{Readers, Task};
+use crate::snapshot::{OnProgress, Rows, verify};
 
 /// Exports a dataset into one Parquet file, sorted by the dataset's sort columns and its time. The file
 /// appears whole or not at all; one that is there already is replaced.
@@ -33,14 +36,19 @@ pub async fn export_file(
     // On the same file system as the file, so that renaming is one step.
     let room = tempdir(folder).map_err(|e| ExportError::lake(&doing, e))?;
     let draft = room.0.join("draft.parquet");
-    let snapshot = Snapshot::open(client, std::slice::from_ref(dataset)).await?;
-    let columns = snapshot.columns(dataset).await?;
+    let datasets = std::slice::from_ref(dataset);
+    let readers = Readers::open(client, datasets, options).await?;
+    let columns = [readers.snapshot.columns(dataset).await?];
     let rows = if dataset.time_column.is_some() { Rows::Between(options.from, options.to) } else { Rows::All };
-    let expected = snapshot.expected_rows(dataset, options.from, options.to).await?;
-    let on_rows = |rows| progress(Progress { dataset: &dataset.name, day: None, rows, total_rows: expected });
-    let written = snapshot.write(dataset, &columns, rows, &draft, on_rows).await?;
+    let expected = readers.snapshot.expected_rows(dataset, options.from, options.to).await?;
+    let mut on_rows = |p: Progress<'_>| progress(Progress { total_rows: expected, ..p });
+    let task = Task { dataset: 0, day: None, rows, path: draft.clone() };
+    let mut written = readers.run(datasets, &columns, vec![task], &mut on_rows).await?.pop().unwrap_or_default();
     verify(dataset, written.rows, expected, options)?;
-    snapshot.close().await?;
+    readers.close().await?;
+    if written.rows == 0 {
+        written = ParquetFile::write_empty(&draft, schema(&columns[0]))?;
+    }
     std::fs::rename(&draft, path).map_err(|e| ExportError::lake(&doing, e))?;
     sync_folder(folder).map_err(|e| ExportError::lake(&doing, e))?;
     Ok(Exported {

@@ -12,7 +12,8 @@ use url::Url;
 use crate::dataset::{Dataset, Exported, Options};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::file::sync_folder;
-use crate::snapshot::{OnProgress, Snapshot};
+use crate::readers::Readers;
+use crate::snapshot::OnProgress;
 use crate::table::{Draft, Files};
 
 /// Says that a folder is a lake of this crate's and of which source, and is locked by the exporter at work.
@@ -48,13 +49,10 @@ pub async fn export_lake(
     }
     let root = folder(lake)?;
     let lock = enter(&root, options.source.as_deref())?;
-    let snapshot = Snapshot::open(client, datasets).await?;
-    let mut drafts = Vec::with_capacity(datasets.len());
+    let readers = Readers::open(client, datasets, options).await?;
     let mut files = Files::default();
-    for dataset in datasets {
-        drafts.push(Draft::write(&snapshot, &root, dataset, options, &mut files, progress).await?);
-    }
-    snapshot.close().await?;
+    let drafts = Draft::write_all(&readers, &root, datasets, options, &mut files, progress).await?;
+    readers.close().await?;
     let publishing = PUBLISHING.read().await;
     let options = options.clone();
     let task = tokio::spawn(async move {

@@ -10,16 +10,23 @@
 //! This crate knows nothing of what the rows mean.
 
 mod column;
+mod connect;
+mod cut;
 mod dataset;
+mod encoding;
 mod error;
+mod fields;
 mod file;
 mod lake;
 mod numeric;
+mod order;
 mod parquet_file;
 mod read;
+mod readers;
 mod snapshot;
 mod table;
 
+pub use connect::Connector;
 pub use dataset::{Dataset, Exported, Options, Progress};
 pub use error::{ExportError, ExportErrorKind};
 pub use file::export_file;

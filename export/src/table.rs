@@ -18,7 +18,10 @@ use crate::column::Column;
 use crate::dataset::{Dataset, Exported, Options, Progress};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::file::sync_folder;
-use crate::snapshot::{OnProgress, Rows, Snapshot, day_end, day_start, verify};
+use crate::parquet_file::{ParquetFile, Written};
+use crate::read::schema;
+use crate::readers::{Readers, Task};
+use crate::snapshot::{OnProgress, Rows, day_end, day_start, verify};
 
 /// The partition column.
 const DAY: &str = "day";
@@ -55,47 +58,59 @@ struct Part {
 }
 
 impl Draft {
-    /// Writes a dataset's data files and notes them in `files`.
-    pub(crate) async fn write(
-        snapshot: &Snapshot<'_>,
+    /// Writes the data files of datasets and notes them in `files`.
+    pub(crate) async fn write_all(
+        readers: &Readers<'_>,
         root: &Path,
-        dataset: &Dataset,
+        datasets: &[Dataset],
         options: &Options,
         files: &mut Files,
         progress: OnProgress<'_>,
-    ) -> Result<Self> {
-        let path = root.join(&dataset.name);
-        let columns = snapshot.columns(dataset).await?;
-        let first_whole_day = snapshot.first_whole_day(dataset).await?;
-        let mut draft = Self { dataset: dataset.clone(), path, columns, parts: Vec::new(), first_whole_day };
-        let expected = match &dataset.time_column {
-            Some(_) => snapshot.expected_rows(dataset, options.from.map(day_start), options.to.map(day_end)).await?,
-            None => snapshot.expected_rows(dataset, None, None).await?,
-        };
-        match &dataset.time_column {
-            Some(time) => {
-                let days = snapshot.days(dataset, time, options).await?;
-                let total: u64 = days.iter().map(|(_, rows)| rows).sum();
-                let mut before = 0;
-                for (day, rows) in days {
-                    let on_rows =
-                        |rows| progress(Progress { dataset: &dataset.name, day: Some(day), rows: before + rows, total_rows: Some(total) });
-                    let read = draft.add(snapshot, Some(day), files, on_rows).await?;
-                    if read != rows {
-                        let message =
-                            format!("dataset {}: {rows} rows of {day} were counted, {read} read; nothing was published", dataset.name);
-                        return Err(ExportError::new(ExportErrorKind::Incomplete, message));
-                    }
-                    before += rows;
+    ) -> Result<Vec<Self>> {
+        let snapshot = &readers.snapshot;
+        let (mut drafts, mut columns) = (Vec::new(), Vec::new());
+        let (mut tasks, mut counted, mut expected, mut totals) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
+        for (at, dataset) in datasets.iter().enumerate() {
+            let path = root.join(&dataset.name);
+            columns.push(snapshot.columns(dataset).await?);
+            let first_whole_day = snapshot.first_whole_day(dataset).await?;
+            let (days, least) = match &dataset.time_column {
+                Some(time) => {
+                    let least = snapshot.expected_rows(dataset, options.from.map(day_start), options.to.map(day_end)).await?;
+                    let days = snapshot.days(dataset, time, options).await?;
+                    (days.into_iter().map(|(day, rows)| (Some(day), Some(rows))).collect(), least)
                 }
+                None => (vec![(None, None)], snapshot.expected_rows(dataset, None, None).await?),
+            };
+            totals.insert(dataset.name.clone(), days.iter().map(|(_, rows)| *rows).sum::<Option<u64>>().or(least));
+            for (day, rows) in days {
+                tasks.push(Task { dataset: at, day, rows: day.map_or(Rows::All, Rows::day), path: new_file(&path, day)? });
+                counted.push(rows);
             }
-            None => {
-                let on_rows = |rows| progress(Progress { dataset: &dataset.name, day: None, rows, total_rows: expected });
-                draft.add(snapshot, None, files, on_rows).await?;
-            }
+            expected.push(least);
+            drafts.push(Self { dataset: dataset.clone(), path, columns: columns[at].clone(), parts: Vec::new(), first_whole_day });
         }
-        verify(dataset, draft.rows(), expected, options)?;
-        Ok(draft)
+        files.0.extend(tasks.iter().map(|task| task.path.clone()));
+        let mut on_rows = |p: Progress<'_>| progress(Progress { total_rows: totals.get(p.dataset).copied().flatten(), ..p });
+        let written = readers.run(datasets, &columns, tasks.clone(), &mut on_rows).await?;
+        for ((task, mut written), rows) in tasks.into_iter().zip(written).zip(counted) {
+            let draft = &mut drafts[task.dataset];
+            let name = &draft.dataset.name;
+            if let (Some(day), Some(rows)) = (task.day, rows)
+                && written.rows != rows
+            {
+                let message = format!("dataset {name}: {rows} rows of {day} were counted, {} read; nothing was published", written.rows);
+                return Err(ExportError::new(ExportErrorKind::Incomplete, message));
+            }
+            if written.rows == 0 {
+                written = ParquetFile::write_empty(&task.path, schema(&draft.columns))?;
+            }
+            draft.add(&task, written)?;
+        }
+        for (draft, expected) in drafts.iter().zip(expected) {
+            verify(&draft.dataset, draft.rows(), expected, options)?;
+        }
+        Ok(drafts)
     }
 
     fn rows(&self) -> u64 {
@@ -118,29 +133,15 @@ impl Draft {
             .map_err(|e| ExportError::lake(&doing, e))
     }
 
-    /// Writes a data file and notes how the log will name it.
-    async fn add(
-        &mut self,
-        snapshot: &Snapshot<'_>,
-        day: Option<NaiveDate>,
-        files: &mut Files,
-        on_rows: impl FnMut(u64) + Send,
-    ) -> Result<u64> {
-        let name = format!("part-{}.parquet", uuid::Uuid::new_v4());
-        let relative = day.map_or_else(|| name.clone(), |day| format!("{DAY}={day}/{name}"));
-        let file = self.path.join(&relative);
-        let folder = file.parent().unwrap_or(&self.path);
-        let doing = format!("writing {}", file.display());
-        fs::create_dir_all(folder).map_err(|e| ExportError::lake(&doing, e))?;
-        files.0.push(file.clone());
-        let rows = day.map_or(Rows::All, Rows::day);
-        let written = snapshot.write(&self.dataset, &self.columns, rows, &file, on_rows).await?;
-        sync_folder(folder).map_err(|e| ExportError::lake(&doing, e))?;
+    /// Notes how the log will name a data file.
+    fn add(&mut self, task: &Task, written: Written) -> Result<()> {
+        let folder = task.path.parent().unwrap_or(&self.path);
+        sync_folder(folder).map_err(|e| ExportError::lake(&format!("writing {}", task.path.display()), e))?;
         let nulls: serde_json::Map<String, serde_json::Value> =
             self.columns.iter().zip(&written.nulls).map(|(column, nulls)| (column.name.clone(), json!(nulls))).collect();
         let add = Add {
-            path: relative,
-            partition_values: day.map(|day| HashMap::from([(DAY.to_owned(), Some(day.to_string()))])).unwrap_or_default(),
+            path: task.path.strip_prefix(&self.path).unwrap_or(&task.path).to_string_lossy().into_owned(),
+            partition_values: task.day.map(|day| HashMap::from([(DAY.to_owned(), Some(day.to_string()))])).unwrap_or_default(),
             size: i64::try_from(written.bytes).unwrap_or(i64::MAX),
             modification_time: Utc::now().timestamp_millis(),
             data_change: true,
@@ -152,8 +153,8 @@ impl Draft {
             default_row_commit_version: None,
             clustering_provider: None,
         };
-        self.parts.push(Part { day, rows: written.rows, add });
-        Ok(written.rows)
+        self.parts.push(Part { day: task.day, rows: written.rows, add });
+        Ok(())
     }
 
     fn delta_columns(&self) -> Result<Vec<StructField>> {
@@ -276,6 +277,15 @@ impl Draft {
             self.dataset.name
         )))
     }
+}
+
+/// A data file to be, whose folder is there.
+fn new_file(table: &Path, day: Option<NaiveDate>) -> Result<PathBuf> {
+    let name = format!("part-{}.parquet", uuid::Uuid::new_v4());
+    let folder = day.map_or_else(|| table.to_owned(), |day| table.join(format!("{DAY}={day}")));
+    let doing = format!("writing {}", folder.join(&name).display());
+    fs::create_dir_all(&folder).map_err(|e| ExportError::lake(&doing, e))?;
+    Ok(folder.join(name))
 }
 
 fn url_of(path: &Path) -> Result<Url> {

@@ -112,6 +112,12 @@ impl Plan {
                 self.name
             )
         });
+        let span = self.time_column.map(|_| {
+            format!(
+                "SELECT greatest(min(min_time), ({horizon})), max(max_time) FROM hitherto.ingest_batch WHERE table_name = '{}'",
+                self.name
+            )
+        });
         Dataset {
             name: self.name.to_owned(),
             query: self.query.to_owned(),
@@ -120,6 +126,7 @@ impl Plan {
             dictionary: texts(self.dictionary),
             tables: vec![format!("hitherto.{}", self.name), "hitherto.module".to_owned()],
             expected_rows,
+            span,
             dropped_before: self.time_column.map(|_| horizon),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use hitherto_export::{ExportError, ExportErrorKind, Exported, Options, Progress, export_file, export_lake};
+use hitherto_export::{Connector, ExportError, ExportErrorKind, Exported, Options, Progress, export_file, export_lake};
 
 use super::Ending;
 use super::connect::Database;
@@ -60,7 +60,7 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
     {
         return Err(Error::new(ErrorKind::Config, format!("--from ({from}) must lie before --to ({to})")));
     }
-    let options = Options { from: args.from, to: args.to, unverified: args.unverified, source: None };
+    let options = Options { from: args.from, to: args.to, unverified: args.unverified, ..Options::default() };
     let config = database.config()?;
     let exported = match (&args.lake, &args.file) {
         (Some(lake), _) => lake_export(&config, lake, &args.dataset, options, output).await?,
@@ -68,7 +68,8 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
             let [dataset] = datasets(&args.dataset)?
                 .try_into()
                 .map_err(|_| Error::new(ErrorKind::Config, "--file takes one dataset; name one with --dataset, or export a lake"))?;
-            let mut client = connect(&config).await?;
+            let (mut client, connect) = connect(&config).await?;
+            let options = Options { connect, ..options };
             let bar = output.bar(&dataset.name, 0);
             let exported = export_file(&mut client, &dataset, file, &options, &mut |p| show(&bar, p)).await.map_err(export_error)?;
             bar.finish_and_clear();
@@ -96,7 +97,8 @@ pub(super) async fn lake_export(
             "Polars' read_delta does not find tables whose path holds a space or the like, as that of {lake} does; other readers do"
         );
     }
-    let mut client = connect(config).await?;
+    let (mut client, connect) = connect(config).await?;
+    options.connect = connect;
     if options.source.is_none() {
         options.source = Some(source(&client).await?);
     }
@@ -116,10 +118,17 @@ pub(super) async fn source(client: &tokio_postgres::Client) -> Result<String> {
     Ok(format!("the database whose schema was made at {}", made_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)))
 }
 
-/// A session of its own, since the snapshot may last long; the schema is looked at first.
-async fn connect(config: &Config) -> Result<tokio_postgres::Client> {
-    drop(Store::connect(config.clone()).await?);
-    config.clone().with_application_name("hitherto export").connect().await
+/// A session of its own, since the snapshot may last long, and a way to more where the engine has more;
+/// the schema is looked at first.
+async fn connect(config: &Config) -> Result<(tokio_postgres::Client, Option<Connector>)> {
+    let several = Store::connect(config.clone()).await?.capabilities().max_connections > 1;
+    let config = config.clone().with_application_name("hitherto export");
+    let client = config.connect().await?;
+    let connector = Connector::new(move || {
+        let config = config.clone();
+        async move { config.connect().await }
+    });
+    Ok((client, several.then_some(connector)))
 }
 
 fn show(bar: &indicatif::ProgressBar, p: Progress<'_>) {
