@@ -58,3 +58,14 @@ if [ "${1:-}" = test ] || [ "${1:-}" = notebook ]; then
         fi
     done
 fi
+
+# What the export's benchmark races against.
+if [ "${1:-}" = bench ]; then
+    [ -x .venv-bench/bin/pip ] || python3 -m venv .venv-bench || missing "Python's venv" "sudo apt-get install python3-venv"
+    if ! cmp -s benches/export/requirements.txt .venv-bench/requirements.txt; then
+        echo "installing the packages of benches/export into .venv-bench"
+        .venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benches/export/requirements.txt ||
+            missing "the packages of benches/export" ".venv-bench/bin/pip install -r benches/export/requirements.txt"
+        cp benches/export/requirements.txt .venv-bench/requirements.txt
+    fi
+fi

@@ -236,3 +236,69 @@ impl State {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    fn batch(numbers: &[i64]) -> RecordBatch {
+        RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(numbers.to_vec())) as ArrayRef)]).unwrap()
+    }
+
+    fn file(folder: &tempfile::TempDir, pieces: usize) -> ParquetFile {
+        ParquetFile::new(&folder.path().join("f"), batch(&[]).schema(), vec![0], pieces)
+    }
+
+    #[test]
+    fn pieces_stand_in_order_whoever_is_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder, 4);
+        file.write(2, &batch(&[31, 30])).unwrap();
+        file.end(2).unwrap();
+        file.write(1, &batch(&[20])).unwrap();
+        file.write(0, &batch(&[12, 11])).unwrap();
+        file.write(0, &batch(&[10])).unwrap();
+        file.end(0).unwrap();
+        file.write(1, &batch(&[19])).unwrap();
+        file.end(1).unwrap();
+        assert_eq!(file.written().bytes, 0, "the last piece is still to come");
+        file.end(3).unwrap();
+        let written = file.written();
+        assert_eq!((written.rows, written.nulls), (7, vec![0]));
+        assert_eq!(written.bytes, std::fs::metadata(folder.path().join("f")).unwrap().len());
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(folder.path().join("f")).unwrap()).unwrap().build().unwrap();
+        let numbers: Vec<i64> = reader.flat_map(|b| b.unwrap().column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        assert_eq!(numbers, [11, 12, 10, 20, 19, 30, 31]);
+    }
+
+    #[test]
+    fn without_rows_there_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder, 1);
+        file.end(0).unwrap();
+        assert_eq!((file.written().rows, folder.path().join("f").exists()), (0, false));
+        let written = ParquetFile::write_empty(&folder.path().join("f"), batch(&[]).schema()).unwrap();
+        assert_eq!(written.bytes, std::fs::metadata(folder.path().join("f")).unwrap().len());
+    }
+
+    #[test]
+    fn whoever_waits_for_his_turn_in_vain_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder, 2);
+        file.state().waiting_bytes = WAITING_BYTES;
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| file.write(1, &batch(&[1])));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!waiting.is_finished());
+            file.give_up();
+            assert!(waiting.join().unwrap().unwrap_err().to_string().contains("given up"));
+        });
+        std::fs::remove_file(folder.path().join("f")).unwrap();
+        file.write(0, &batch(&[1])).unwrap_err();
+        assert!(!folder.path().join("f").exists(), "a file came after it was given up");
+    }
+}

@@ -14,6 +14,7 @@ mod database_manager;
 mod durability;
 mod embedded;
 mod export;
+mod export_snapshot;
 mod fault;
 mod hosts;
 mod ingest;
