@@ -73,14 +73,20 @@ pub struct Exported {
 /// How far an export is.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// The dataset that is being read.
+    /// The dataset that was read last.
     pub dataset: &'a str,
     /// Its day, where it has days.
     pub day: Option<NaiveDate>,
-    /// Rows of it read so far.
+    /// Rows read so far, of all datasets.
     pub rows: u64,
-    /// Rows of it to be read in all, where that is known.
+    /// Rows to be read in all, as far as that is known beforehand.
     pub total_rows: Option<u64>,
+    /// Bytes that the server has sent for them.
+    pub bytes: u64,
+    /// Days, of all datasets, that are read.
+    pub days: u64,
+    /// Days to be read; 0 where nothing is written by the day.
+    pub total_days: u64,
 }
 
 impl Dataset {

@@ -28,11 +28,10 @@ pub async fn export_file(
         let message = format!("dataset {} has no time to be cut by; export it without a range", dataset.name);
         return Err(ExportError::new(ExportErrorKind::Config, message));
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let doing = format!("writing {}", path.display());
-    if path.is_dir() {
-        return Err(ExportError::new(ExportErrorKind::Lake, format!("{} is a folder; name a file, or export a lake", path.display())));
-    }
+    // Where a link leads, the file is put; the link stays.
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = folder_of(&place)?;
     // On the same file system as the file, so that renaming is one step.
     let room = tempdir(folder).map_err(|e| ExportError::lake(&doing, e))?;
     let draft = room.0.join("draft.parquet");
@@ -49,7 +48,7 @@ pub async fn export_file(
     if written.rows == 0 {
         written = ParquetFile::write_empty(&draft, schema(&columns[0]))?;
     }
-    std::fs::rename(&draft, path).map_err(|e| ExportError::lake(&doing, e))?;
+    std::fs::rename(&draft, &place).map_err(|e| ExportError::lake(&doing, e))?;
     sync_folder(folder).map_err(|e| ExportError::lake(&doing, e))?;
     Ok(Exported {
         dataset: dataset.name.clone(),
@@ -60,6 +59,19 @@ pub async fn export_file(
         version: None,
         path: path.display().to_string(),
     })
+}
+
+/// The folder of a file that is to be, if there can be one.
+fn folder_of(path: &Path) -> Result<&Path> {
+    let refuse = |why: String| Err(ExportError::new(ExportErrorKind::Lake, why));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match path.metadata() {
+        Ok(there) if there.is_dir() => refuse(format!("{} is a folder; name a file, or export a lake", path.display())),
+        // A device or a pipe would be replaced by a file.
+        Ok(there) if !there.is_file() => refuse(format!("{} is no ordinary file; name another", path.display())),
+        _ if folder.is_dir() => Ok(folder),
+        _ => refuse(format!("writing {}: the folder {} is not there; make it first", path.display(), folder.display())),
+    }
 }
 
 /// A folder that is removed with what is in it.

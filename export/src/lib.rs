@@ -21,9 +21,11 @@ mod lake;
 mod numeric;
 mod order;
 mod parquet_file;
+mod query;
 mod read;
 mod readers;
 mod snapshot;
+mod sql;
 mod table;
 
 pub use connect::Connector;

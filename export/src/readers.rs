@@ -70,8 +70,13 @@ struct Run {
     files: Vec<ParquetFile>,
     /// The next piece to be read.
     next: AtomicUsize,
-    /// Rows read so far, by dataset.
-    rows: Vec<AtomicU64>,
+    /// Pieces of each task that are still to be read.
+    left: Vec<AtomicUsize>,
+    /// Rows and bytes read so far, and days that are.
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    days: AtomicU64,
+    total_days: u64,
     /// Bytes of rows that a decoder may hold.
     decoded: usize,
 }
@@ -137,9 +142,15 @@ impl<'a> Readers<'a> {
             files.push(ParquetFile::new(&task.path, schema(columns), sort, stretches.len()));
             pieces.extend(stretches.into_iter().enumerate().map(|(place, rows)| Piece { task: at, place, rows }));
         }
+        let left: Vec<AtomicUsize> = tasks.iter().map(|_| AtomicUsize::new(0)).collect();
+        pieces.iter().for_each(|piece: &Piece| drop(left[piece.task].fetch_add(1, Ordering::Relaxed)));
         let run = Arc::new(Run {
             datasets: datasets.iter().zip(columns).map(|(d, c)| (d.name.clone(), c.clone())).collect(),
-            rows: datasets.iter().map(|_| AtomicU64::new(0)).collect(),
+            left,
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            days: AtomicU64::new(0),
+            total_days: tasks.iter().filter(|task| task.day.is_some()).count() as u64,
             tasks,
             pieces,
             files,
@@ -169,14 +180,19 @@ async fn read(client: &Client, run: &Arc<Run>, datasets: &[Dataset], progress: &
         while let Some(at) = Some(run.next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < run.pieces.len()) {
             let task = &run.tasks[run.pieces[at].task];
             let dataset = &datasets[task.dataset];
-            let note = || {
-                let rows = run.rows[task.dataset].load(Ordering::Relaxed);
+            let note = |bytes: usize| {
+                let bytes = run.bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+                let (rows, days) = (run.rows.load(Ordering::Relaxed), run.days.load(Ordering::Relaxed));
                 let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
-                progress(Progress { dataset: &dataset.name, day: task.day, rows, total_rows: None });
+                progress(Progress { dataset: &dataset.name, day: task.day, rows, total_rows: None, bytes, days, total_days: run.total_days });
             };
             if !copy(client, dataset, at, run.pieces[at].rows, &parts, note).await? {
                 break;
             }
+            if run.left[run.pieces[at].task].fetch_sub(1, Ordering::Relaxed) == 1 && task.day.is_some() {
+                run.days.fetch_add(1, Ordering::Relaxed);
+            }
+            note(0);
         }
         Ok(())
     };
@@ -188,7 +204,7 @@ async fn read(client: &Client, run: &Arc<Run>, datasets: &[Dataset], progress: &
 }
 
 /// Hands the rows of a piece to the decoder; `false` when that has ended.
-async fn copy(client: &Client, dataset: &Dataset, at: usize, rows: Rows, parts: &mpsc::Sender<Part>, note: impl Fn()) -> Result<bool> {
+async fn copy(client: &Client, dataset: &Dataset, at: usize, rows: Rows, parts: &mpsc::Sender<Part>, note: impl Fn(usize)) -> Result<bool> {
     let failed = |e| ExportError::database(&format!("reading dataset {}", dataset.name), e);
     let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", rows.select(dataset));
     let stream = client.copy_out(&copy).await.map_err(failed)?;
@@ -201,16 +217,16 @@ async fn copy(client: &Client, dataset: &Dataset, at: usize, rows: Rows, parts: 
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(failed)?;
         if block.len() + chunk.len() > BLOCK && !block.is_empty() {
+            let bytes = block.len();
             if parts.send(Part::Block(std::mem::replace(&mut block, Vec::with_capacity(BLOCK)))).await.is_err() {
                 return Ok(false);
             }
-            note();
+            note(bytes);
         }
         block.extend_from_slice(&chunk);
     }
-    let ended = parts.send(Part::Block(block)).await.is_ok() && parts.send(Part::End).await.is_ok();
-    note();
-    Ok(ended)
+    note(block.len());
+    Ok(parts.send(Part::Block(block)).await.is_ok() && parts.send(Part::End).await.is_ok())
 }
 
 /// Decodes what a connection reads, and writes it. Runs on a thread of its own.
@@ -226,8 +242,7 @@ fn decode(run: &Run, mut incoming: mpsc::Receiver<Part>) -> Result<()> {
             (Part::Block(block), Some((piece, decoder))) => {
                 let before = decoder.rows();
                 decoder.push(&block)?;
-                let task = &run.tasks[piece.task];
-                run.rows[task.dataset].fetch_add((decoder.rows() - before) as u64, Ordering::Relaxed);
+                run.rows.fetch_add((decoder.rows() - before) as u64, Ordering::Relaxed);
                 // A row costs more than its bytes: where it begins, and its place in the order.
                 if decoder.bytes() + 24 * decoder.rows() >= run.decoded {
                     run.files[piece.task].write(piece.place, &decoder.take()?)?;

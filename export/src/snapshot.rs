@@ -158,8 +158,11 @@ impl Rows {
             conditions.extend(from.map(|t| format!("{time} >= {}", literal(t))));
             conditions.extend(to.map(|t| format!("{time} < {}", literal(t))));
         }
-        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        format!("SELECT * FROM ({}) AS dataset{filter}", dataset.query)
+        // As it stands, a query keeps its order, and one that writes is told so.
+        if conditions.is_empty() {
+            return dataset.query.clone();
+        }
+        format!("SELECT * FROM ({}) AS dataset WHERE {}", dataset.query, conditions.join(" AND "))
     }
 }
 

@@ -69,7 +69,7 @@ impl Draft {
     ) -> Result<Vec<Self>> {
         let snapshot = &readers.snapshot;
         let (mut drafts, mut columns) = (Vec::new(), Vec::new());
-        let (mut tasks, mut counted, mut expected, mut totals) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
+        let (mut tasks, mut counted, mut expected, mut total) = (Vec::new(), Vec::new(), Vec::new(), None);
         for (at, dataset) in datasets.iter().enumerate() {
             let path = root.join(&dataset.name);
             columns.push(snapshot.columns(dataset).await?);
@@ -82,7 +82,8 @@ impl Draft {
                 }
                 None => (vec![(None, None)], snapshot.expected_rows(dataset, None, None).await?),
             };
-            totals.insert(dataset.name.clone(), days.iter().map(|(_, rows)| *rows).sum::<Option<u64>>().or(least));
+            let known = days.iter().map(|(_, rows)| *rows).sum::<Option<u64>>().or(least);
+            total = total.map_or(known, |total| Some(total + known.unwrap_or_default()));
             for (day, rows) in days {
                 tasks.push(Task { dataset: at, day, rows: day.map_or(Rows::All, Rows::day), path: new_file(&path, day)? });
                 counted.push(rows);
@@ -91,7 +92,7 @@ impl Draft {
             drafts.push(Self { dataset: dataset.clone(), path, columns: columns[at].clone(), parts: Vec::new(), first_whole_day });
         }
         files.0.extend(tasks.iter().map(|task| task.path.clone()));
-        let mut on_rows = |p: Progress<'_>| progress(Progress { total_rows: totals.get(p.dataset).copied().flatten(), ..p });
+        let mut on_rows = |p: Progress<'_>| progress(Progress { total_rows: total, ..p });
         let written = readers.run(datasets, &columns, tasks.clone(), &mut on_rows).await?;
         for ((task, mut written), rows) in tasks.into_iter().zip(written).zip(counted) {
             let draft = &mut drafts[task.dataset];
