@@ -19,6 +19,8 @@ pub enum ExportErrorKind {
     Unsupported,
     /// Fewer rows were read than must be there.
     Incomplete,
+    /// More rows were read than the ledger tells of.
+    Surplus,
     /// The lake or file can't be written, or holds something else.
     Lake,
     /// Somebody else exports into the same lake.
@@ -86,9 +88,15 @@ fn kind_of(code: &SqlState) -> ExportErrorKind {
 fn words_of(db: &DbError) -> String {
     let mut words = format!("{} ({})", db.message(), db.code().code());
     let meaning = match *db.code() {
-        SqlState::READ_ONLY_SQL_TRANSACTION => Some("an export reads and never writes; leave out what does: INSERT, UPDATE, DELETE, MERGE, FOR UPDATE, nextval, functions that write"),
-        SqlState::QUERY_CANCELED => Some("the server's statement_timeout ended it, or somebody cancelled it; for a longer one: ALTER ROLE ... SET statement_timeout, or PGOPTIONS='-c statement_timeout=1h'"),
-        SqlState::TOO_MANY_COLUMNS => Some("PostgreSQL gives no more columns than that, nor can a table have more than 1600; name those that are needed, or export them in several files"),
+        SqlState::READ_ONLY_SQL_TRANSACTION => Some(
+            "an export reads and never writes; leave out what does: INSERT, UPDATE, DELETE, MERGE, FOR UPDATE, nextval, functions that write",
+        ),
+        SqlState::QUERY_CANCELED => Some(
+            "the server's statement_timeout ended it, or somebody cancelled it; for a longer one: ALTER ROLE ... SET statement_timeout, or PGOPTIONS='-c statement_timeout=1h'",
+        ),
+        SqlState::TOO_MANY_COLUMNS => Some(
+            "PostgreSQL gives no more columns than that, nor can a table have more than 1600; name those that are needed, or export them in several files",
+        ),
         _ => None,
     };
     for more in [db.detail(), db.hint(), meaning].into_iter().flatten() {

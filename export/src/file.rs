@@ -1,10 +1,12 @@
 //! One flat Parquet file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use tokio_postgres::Client;
 
-use crate::dataset::{Dataset, Exported, Options, Progress};
+use crate::dataset::{Dataset, Exported, Mode, Options, Progress};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::parquet_file::ParquetFile;
 use crate::read::schema;
@@ -23,6 +25,7 @@ pub async fn export_file(
     options: &Options,
     progress: OnProgress<'_>,
 ) -> Result<Exported> {
+    let began = Instant::now();
     dataset.check()?;
     if dataset.time_column.is_none() && (options.from.is_some() || options.to.is_some()) {
         let message = format!("dataset {} has no time to be cut by; export it without a range", dataset.name);
@@ -56,7 +59,13 @@ pub async fn export_file(
         bytes: written.bytes,
         files: 1,
         days: 0,
+        days_kept: 0,
+        mode: if options.from.is_some() || options.to.is_some() { Mode::Range } else { Mode::Full },
+        reason: "a file of its own".to_owned(),
+        why: BTreeMap::new(),
         version: None,
+        watermark: None,
+        seconds: began.elapsed().as_secs_f64(),
         path: path.display().to_string(),
     })
 }

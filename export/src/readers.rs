@@ -70,7 +70,7 @@ struct Run {
     files: Vec<ParquetFile>,
     /// The next piece to be read.
     next: AtomicUsize,
-    /// Pieces of each task that are still to be read.
+    /// Pieces of each task that are still to be written.
     left: Vec<AtomicUsize>,
     /// Rows and bytes read so far, and days that are.
     rows: AtomicU64,
@@ -135,8 +135,8 @@ impl<'a> Readers<'a> {
             let (dataset, columns) = (&datasets[task.dataset], &columns[task.dataset]);
             // Where there are many files, they are pieces enough.
             let stretches = match tasks.len() < 2 * connections {
-                true => cut(&self.snapshot, dataset, task.rows).await?,
-                false => vec![task.rows],
+                true => cut(&self.snapshot, dataset, task.rows.clone()).await?,
+                false => vec![task.rows.clone()],
             };
             let sort = dataset.order().filter_map(|name| columns.iter().position(|c| c.name == *name)).collect();
             files.push(ParquetFile::new(&task.path, schema(columns), sort, stretches.len()));
@@ -176,23 +176,21 @@ async fn read(client: &Client, run: &Arc<Run>, datasets: &[Dataset], progress: &
         let run = run.clone();
         move || decode(&run, incoming)
     });
+    let mut last = None;
+    let note = |task: &Task, bytes: usize| {
+        let bytes = run.bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        let (rows, days) = (run.rows.load(Ordering::Relaxed), run.days.load(Ordering::Relaxed));
+        let dataset = &datasets[task.dataset].name;
+        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress(Progress { dataset, day: task.day, rows, total_rows: None, bytes, days, total_days: run.total_days });
+    };
     let reading = async {
         while let Some(at) = Some(run.next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < run.pieces.len()) {
             let task = &run.tasks[run.pieces[at].task];
-            let dataset = &datasets[task.dataset];
-            let note = |bytes: usize| {
-                let bytes = run.bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-                let (rows, days) = (run.rows.load(Ordering::Relaxed), run.days.load(Ordering::Relaxed));
-                let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
-                progress(Progress { dataset: &dataset.name, day: task.day, rows, total_rows: None, bytes, days, total_days: run.total_days });
-            };
-            if !copy(client, dataset, at, run.pieces[at].rows, &parts, note).await? {
+            last = Some(task);
+            if !copy(client, &datasets[task.dataset], at, &run.pieces[at].rows, &parts, |bytes| note(task, bytes)).await? {
                 break;
             }
-            if run.left[run.pieces[at].task].fetch_sub(1, Ordering::Relaxed) == 1 && task.day.is_some() {
-                run.days.fetch_add(1, Ordering::Relaxed);
-            }
-            note(0);
         }
         Ok(())
     };
@@ -200,11 +198,21 @@ async fn read(client: &Client, run: &Arc<Run>, datasets: &[Dataset], progress: &
     drop(parts);
     // Should both have failed, the decoder did first: the connection stops for want of it only.
     let decoded = decoding.await.unwrap_or_else(|e| Err(ExportError::lake("decoding", e)));
-    decoded.and(read)
+    decoded.and(read)?;
+    // What came last is decoded only now.
+    last.into_iter().for_each(|task| note(task, 0));
+    Ok(())
 }
 
 /// Hands the rows of a piece to the decoder; `false` when that has ended.
-async fn copy(client: &Client, dataset: &Dataset, at: usize, rows: Rows, parts: &mpsc::Sender<Part>, note: impl Fn(usize)) -> Result<bool> {
+async fn copy(
+    client: &Client,
+    dataset: &Dataset,
+    at: usize,
+    rows: &Rows,
+    parts: &mpsc::Sender<Part>,
+    note: impl Fn(usize),
+) -> Result<bool> {
     let failed = |e| ExportError::database(&format!("reading dataset {}", dataset.name), e);
     let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", rows.select(dataset));
     let stream = client.copy_out(&copy).await.map_err(failed)?;
@@ -254,6 +262,9 @@ fn decode(run: &Run, mut incoming: mpsc::Receiver<Part>) -> Result<()> {
                     run.files[piece.task].write(piece.place, &decoder.take()?)?;
                 }
                 run.files[piece.task].end(piece.place)?;
+                if run.left[piece.task].fetch_sub(1, Ordering::Relaxed) == 1 && run.tasks[piece.task].day.is_some() {
+                    run.days.fetch_add(1, Ordering::Relaxed);
+                }
                 under_way = None;
             }
             (_, None) => {}

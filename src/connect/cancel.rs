@@ -46,8 +46,7 @@ impl Canceller {
     async fn send(&self) -> Result<(), Failure> {
         let socket = socket(&self.config, &self.place).await?;
         #[cfg(feature = "tls")]
-        let socket =
-            if self.encrypted { super::tls::encrypt(&self.config.server().tls, &self.host, socket, false).await? } else { socket };
+        let socket = if self.encrypted { super::tls::encrypt(&self.config.server().tls, &self.host, socket, false).await? } else { socket };
         let link = Link::new();
         link.decide(false);
         self.token

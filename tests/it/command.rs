@@ -32,7 +32,7 @@ async fn wrong_use_is_told_with_the_documented_exit_code() {
         (vec!["export", "--lake", &below], 2, "a-file/lake"),
         (vec!["export", "--lake", "/proc/lake"], 2, "/proc/lake"),
         (vec!["export", "--lake", "s3://bucket"], 2, "s3:// are not supported"),
-        (vec!["export", "--lake", "l", "--dataset", "orders"], 2, "there is no dataset 'orders'; there are module,"),
+        (vec!["export", "--lake", "l", "--dataset", "orders"], 2, "there is no dataset 'orders'; did you mean order_event?"),
         (vec!["export", "--lake", "l", "--from", "2026-02-01", "--to", "2026-01-01"], 2, "must lie before"),
         (vec!["export", "--lake", "l", "--from", "yesterday"], 2, "write 2026-01-31"),
         (vec!["order", "nothing"], 1, "there is no order 'nothing'"),
@@ -204,10 +204,16 @@ async fn rows_that_went_missing_keep_an_export_from_being_published() {
         .await
         .unwrap();
     let yesterday = (chrono::Utc::now() - chrono::TimeDelta::days(2)).format("%Y-%m-%d").to_string();
-    for args in [vec!["export", "--lake", "lake"], vec!["export", "--lake", "lake", "--from", &yesterday]] {
+    for args in [vec!["export", "--lake", "lake", "--full"], vec!["export", "--lake", "lake", "--from", &yesterday]] {
         let output = shell.run(&args).await;
         assert!(code(&output) == 4 && words(&output).contains("0 rows were read, but 10 must be there"), "{}", words(&output));
     }
+    // Days without new batches are not read; one that gets a row is.
+    assert_eq!(code(&shell.run(&["export", "--lake", "lake"]).await), 0);
+    let path = shell.write("d.ndjson", check(11));
+    assert_eq!(code(&shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await), 0);
+    let output = shell.run(&["export", "--lake", "lake"]).await;
+    assert!(code(&output) == 4 && words(&output).contains("1 rows were read, but"), "{}", words(&output));
     let output = shell.run(&["export", "--file", "f.parquet", "--dataset", "execution_report", "--from", &yesterday]).await;
     assert!(code(&output) == 2 && words(&output).contains("has no time to be cut by"), "{}", words(&output));
 }

@@ -1,17 +1,18 @@
 //! `hitherto export` as a user types it: queries, bad input, progress, summaries and its end before time.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int32Type;
-use serde_json::Value;
+use hitherto::cli::embedded::Embedded;
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::export::read;
 use crate::harness::{self, Db};
-use crate::shell::{self, Shell, check, code, document, words};
+use crate::shell::{self, Shell, code, document, words};
 
 async fn sql(db: &Db, text: &str) {
     db.store.client().await.unwrap().batch_execute(text).await.unwrap();
@@ -36,31 +37,38 @@ fn tree(folder: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn a_query_is_exported_as_it_was_typed() {
-    for db in harness::all().await {
-        let Some(url) = db.url() else { continue };
-        let folder = tempfile::tempdir().unwrap();
-        sql(&db, "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x;'), (3, 'y'), (2, NULL)").await;
-        for (query, rows) in [
-            ("SELECT a, b FROM t ORDER BY a DESC", vec![3, 2, 1]),
-            ("SELECT a FROM t WHERE b = 'x;';", vec![1]),
-            (" -- why\n/* all (of) it; */ SELECT a FROM t ORDER BY a ; -- the end (", vec![1, 2, 3]),
-            ("SELECT a FROM t ORDER BY a -- the end (", vec![1, 2, 3]),
-            ("WITH w AS (SELECT a FROM t) SELECT a FROM w ORDER BY a LIMIT 2", vec![1, 2]),
-            ("(SELECT 7 AS a) UNION ALL (SELECT 7) ORDER BY 1", vec![7, 7]),
-            ("TABLE t", vec![1, 3, 2]),
-            ("VALUES (4, 'v'), (5, NULL)", vec![4, 5]),
-            ("SELECT a, $$ $1; $$ AS text FROM t WHERE a < 0", vec![]),
-            ("SELECT 8", vec![8]),
-        ] {
-            let output = shell::run(&url, folder.path(), &["export", "--select", query, "--file", "f", "--json"], None).await;
-            assert_eq!(code(&output), 0, "{}: {query}: {}", db.name, words(&output));
-            let batch = read(&folder.path().join("f"));
-            assert_eq!(batch.column(0).as_primitive::<Int32Type>().values(), &rows[..], "{}: {query}", db.name);
-            assert_eq!(document(&output)[0]["rows"], rows.len(), "{query}");
-            assert_eq!(tree(folder.path()), ["f"], "{query}");
-        }
-        assert_eq!(read(&folder.path().join("f")).schema().field(0).name(), "?column?");
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    sql(&db, "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x;'), (3, 'y'), (2, NULL)").await;
+    for (query, rows) in [
+        ("SELECT a, b FROM t ORDER BY a DESC", vec![3, 2, 1]),
+        ("SELECT a FROM t WHERE b = 'x;';", vec![1]),
+        (" -- why\n/* all (of) it; */ SELECT a FROM t ORDER BY a ; -- the end (", vec![1, 2, 3]),
+        ("SELECT a FROM t ORDER BY a -- the end (", vec![1, 2, 3]),
+        ("WITH w AS (SELECT a FROM t) SELECT a FROM w ORDER BY a LIMIT 2", vec![1, 2]),
+        ("(SELECT 7 AS a) UNION ALL (SELECT 7) ORDER BY 1", vec![7, 7]),
+        ("TABLE t", vec![1, 3, 2]),
+        ("VALUES (4, 'v'), (5, NULL)", vec![4, 5]),
+        ("SELECT a, $$ $1; $$ AS text FROM t WHERE a < 0", vec![]),
+        ("SELECT 8", vec![8]),
+    ] {
+        let output = shell.run(&["export", "--select", query, "--file", "f", "--json"]).await;
+        assert_eq!(code(&output), 0, "{query}: {}", words(&output));
+        let batch = read(&shell.path("f"));
+        assert_eq!(batch.column(0).as_primitive::<Int32Type>().values(), &rows[..], "{query}");
+        assert_eq!(document(&output)[0]["rows"], rows.len(), "{query}");
+        assert_eq!(tree(shell.folder.path()), ["f"], "{query}");
     }
+    assert_eq!(read(&shell.path("f")).schema().field(0).name(), "?column?");
+    // The embedded engine has one connection.
+    let engine = Embedded::start(None).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for args in [vec!["migrate"], vec!["export", "--select", "SELECT n FROM generate_series(1, 9) n ORDER BY 1 DESC", "--file", "f"]] {
+        let output = shell::run(&engine.url(), folder.path(), &args, None).await;
+        assert_eq!(code(&output), 0, "{args:?}: {}", words(&output));
+    }
+    assert_eq!(read(&folder.path().join("f")).column(0).as_primitive::<Int32Type>().value(0), 9);
+    engine.stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -68,8 +76,14 @@ async fn a_query_reads_what_its_login_may_read_and_holds_its_tables() {
     let db = harness::native().await;
     let shell = Shell::new(&db);
     let role = format!("reader_{}", std::process::id());
-    sql(&db, &format!("CREATE TABLE secret (a int, b int); CREATE VIEW shown AS SELECT a FROM secret; INSERT INTO secret VALUES (1, 2);
-        CREATE ROLE {role} LOGIN; GRANT hitherto_analyst TO {role}; GRANT SELECT ON shown TO {role}; GRANT SELECT (b) ON secret TO {role}")).await;
+    sql(
+        &db,
+        &format!(
+            "CREATE TABLE secret (a int, b int); CREATE VIEW shown AS SELECT a FROM secret; INSERT INTO secret VALUES (1, 2);
+        CREATE ROLE {role} LOGIN; GRANT hitherto_analyst TO {role}; GRANT SELECT ON shown TO {role}; GRANT SELECT (b) ON secret TO {role}"
+        ),
+    )
+    .await;
     let poor = shell.url.replace("postgres:canary-7f3", &role);
     let export = async |query: &str| shell::run(&poor, shell.folder.path(), &["export", "--select", query, "--file", "f"], None).await;
     for query in ["SELECT a FROM shown", "SELECT b AS a FROM secret"] {
@@ -78,13 +92,14 @@ async fn a_query_reads_what_its_login_may_read_and_holds_its_tables() {
     }
     let output = export("SELECT a FROM secret").await;
     assert!(code(&output) == 4 && words(&output).contains("permission denied"), "{}", words(&output));
-    // A table that is dropped meanwhile waits for the export's end.
-    let mut child = start(&shell.url, shell.folder.path(), &["export", "--select", "SELECT a, pg_sleep(1.5)::text AS s FROM shown", "--file", "f"]);
+    // What the view shows is locked by all of the export's sessions, those included that have nothing to read.
+    let args = ["export", "--select", "SELECT a, pg_sleep(600)::text AS s FROM shown", "--file", "f", "--connections", "2"];
+    let child = start(&shell.url, shell.folder.path(), &args);
     working(&db, "COPY (SELECT a, pg_sleep%").await;
-    let began = Instant::now();
-    sql(&db, "DROP TABLE secret CASCADE").await;
-    assert!(began.elapsed() > Duration::from_millis(300), "the table was not held: {:?}", began.elapsed());
-    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    let locks = "SELECT count(DISTINCT pid) FROM pg_locks WHERE relation = 'secret'::regclass AND mode = 'AccessShareLock' AND granted";
+    assert_eq!(shell::count(&db, locks).await, 2);
+    send(&child, "-INT").await;
+    assert_eq!(code(&end(child).await), 130);
     sql(&db, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
@@ -143,10 +158,11 @@ async fn what_is_no_query_to_be_exported_is_refused_in_words() {
         assert!(words(&output).contains(told), "{query}: {}", words(&output));
         assert!(tree(shell.folder.path()).is_empty(), "{query} left {:?}", tree(shell.folder.path()));
     }
-    assert_eq!(crate::shell::count(&db, "SELECT count(*) FROM t WHERE a = 1").await, 1);
-    assert_eq!(crate::shell::count(&db, "SELECT count(*) FROM t").await, 1);
+    assert_eq!(shell::count(&db, "SELECT count(*) FROM t WHERE a = 1").await, 1);
+    assert_eq!(shell::count(&db, "SELECT count(*) FROM t").await, 1);
     let slow = format!("{}?options=-c%20statement_timeout%3D300", shell.url);
-    let output = shell::run(&slow, shell.folder.path(), &["export", "--select", "SELECT pg_sleep(60)::text AS s", "--file", "f"], None).await;
+    let output =
+        shell::run(&slow, shell.folder.path(), &["export", "--select", "SELECT pg_sleep(60)::text AS s", "--file", "f"], None).await;
     assert!(code(&output) == 3 && words(&output).contains("statement_timeout"), "{}", words(&output));
     assert!(tree(shell.folder.path()).is_empty());
     let output = shell.run(&["export", "--select", "TABLE full1600", "--file", "f"]).await;
@@ -194,7 +210,11 @@ async fn wrong_flags_and_times_are_told_and_nothing_is_written() {
         assert!(tree(shell.folder.path()).is_empty(), "{args:?} left {:?}", tree(shell.folder.path()));
     }
     let output = shell.run(&with(&lake, &["--from", "2026-01-02T10:30", "--dataset", "signal", "--dataset", "signal"])).await;
-    assert!(code(&output) == 0 && words(&output).contains("--from 2026-01-02T10:30:00Z: no time zone was given, UTC is meant"), "{}", words(&output));
+    assert!(
+        code(&output) == 0 && words(&output).contains("--from 2026-01-02T10:30:00Z: no time zone was given, UTC is meant"),
+        "{}",
+        words(&output)
+    );
     let output = shell.run(&with(&lake, &["--to", "2026-01-02T10:30:00+01:00"])).await;
     assert!(code(&output) == 0 && !words(&output).contains("UTC"), "{}", words(&output));
 }
@@ -239,29 +259,34 @@ async fn a_full_disk_is_told_and_what_was_there_stays() {
     assert_eq!((code(&output), String::from_utf8_lossy(&output.stdout).as_ref()), (2, "f\nbefore\n"));
 }
 
-/// Health checks of these many days, in a batch each.
-async fn health_checks(shell: &Shell, days: i64, rows: i64) {
-    let first = chrono::Utc::now() - chrono::TimeDelta::days(days + 1);
-    for day in 0..days {
-        let lines: Vec<String> = (0..rows)
-            .map(|n| {
-                let at = (first + chrono::TimeDelta::days(day)).format("%Y-%m-%dT00:00:00Z");
-                check(n).replace(check(n).split('"').nth(3).unwrap_or_default(), &at.to_string())
-            })
-            .collect();
-        let path = shell.write("c.ndjson", lines.join("\n"));
-        let output = shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await;
-        assert_eq!(code(&output), 0, "{}", words(&output));
-    }
-    std::fs::remove_file(shell.path("c.ndjson")).unwrap();
+/// The health checks of a day, this many days ago.
+async fn health_checks(shell: &Shell, days_ago: i64, rows: i64) {
+    let day = (chrono::Utc::now() - chrono::TimeDelta::days(days_ago)).date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+    let line = |n| {
+        let at = (day + chrono::TimeDelta::seconds(rows + n)).to_rfc3339();
+        json!({"module": "m", "checked_at": at, "status": "healthy", "error_count": n}).to_string()
+    };
+    let path = shell.write("c.ndjson", (0..rows).map(line).collect::<Vec<_>>().join("\n"));
+    let output = shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await;
+    assert_eq!(code(&output), 0, "{}", words(&output));
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Waits until transactions of other tests no longer hold the watermark back.
+async fn settled(db: &Db) {
+    let open = "SELECT count(*) FROM hitherto.ingest_batch WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())";
+    until("other transactions' end", async || shell::count(db, open).await == 0).await;
 }
 
 #[tokio::test]
 async fn the_summary_says_what_was_written_and_why() {
     let db = harness::native().await;
     let shell = Shell::new(&db);
-    health_checks(&shell, 3, 10).await;
+    for days_ago in 1..=3 {
+        health_checks(&shell, days_ago, 10).await;
+    }
     let export = async |more: &[&str]| {
+        settled(&db).await;
         let output = shell.run(&[&["export", "--lake", "lake", "--dataset", "health_check", "--json"], more].concat()).await;
         assert_eq!(code(&output), 0, "{}", words(&output));
         assert_eq!(words(&output), "", "no progress where there is no terminal");
@@ -274,10 +299,7 @@ async fn the_summary_says_what_was_written_and_why() {
     assert_eq!((&first["mode"], &first["why"]), (&"full".into(), &serde_json::json!({"new": 3})), "{first}");
     assert!(first["bytes"].as_u64().unwrap() > 1_000 && first["seconds"].as_f64().unwrap() > 0.0, "{first}");
     let watermark = first["watermark"].as_i64().unwrap();
-    let late = (chrono::Utc::now() - chrono::TimeDelta::days(4)).format("%Y-%m-%dT01:00:00Z").to_string();
-    let line = check(1).replace(check(1).split('"').nth(3).unwrap_or_default(), &late);
-    let path = shell.write("c.ndjson", line);
-    assert_eq!(code(&shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await), 0);
+    health_checks(&shell, 3, 1).await;
     let second = export(&[]).await;
     assert_eq!(part(&second, &counts), [11, 1, 1, 2, 1], "{second}");
     assert_eq!((&second["mode"], &second["why"]), (&"incremental".into(), &serde_json::json!({"late": 1})), "{second}");
@@ -286,7 +308,10 @@ async fn the_summary_says_what_was_written_and_why() {
     assert_eq!(part(&third, &counts), [0, 0, 0, 3, 1], "{third}");
     assert_eq!((&third["mode"], &third["why"]), (&"unchanged".into(), &serde_json::json!({})), "{third}");
     let all = export(&["--full"]).await;
-    assert_eq!((&all["mode"], &all["why"], &all["reason"]), (&"full".into(), &serde_json::json!({"asked": 3}), &"all of it was asked for".into()));
+    assert_eq!(
+        (&all["mode"], &all["why"], &all["reason"]),
+        (&"full".into(), &serde_json::json!({"asked": 3}), &"all of it was asked for".into())
+    );
     let shown = shell.run(&["export", "--lake", "lake", "--dataset", "health_check", "--full"]).await;
     let table = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(table.contains("health_check  full") && table.contains("all of it was asked for"), "{table}");
@@ -297,9 +322,10 @@ async fn the_summary_says_what_was_written_and_why() {
 async fn a_terminal_is_shown_how_far_it_is() {
     let db = harness::native().await;
     let shell = Shell::new(&db);
+    health_checks(&shell, 1, 10).await;
     health_checks(&shell, 2, 10).await;
     let on_terminal = async |args: &str| {
-        let line = format!("{} export {args}", env!("CARGO_BIN_EXE_hitherto"));
+        let line = format!("stty cols 200; {} export {args}", env!("CARGO_BIN_EXE_hitherto"));
         let output = Command::new("script")
             .args(["-qec", &line, "/dev/null"])
             .env("DATABASE_URL", &shell.url)
@@ -344,11 +370,22 @@ async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
 
 /// Waits until an export's session is at a statement like this.
 async fn working(db: &Db, like: &str) {
-    let query = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hitherto export' AND datname = current_database() AND query LIKE '{like}'");
-    until(like, async || crate::shell::count(db, &query).await > 0).await;
+    let query = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hitherto export' AND datname = current_database() AND query LIKE '{like}'"
+    );
+    until(like, async || shell::count(db, &query).await > 0).await;
 }
 
 const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hitherto export' AND datname = current_database()";
+
+/// The server has ended the export's sessions, and what they were at.
+async fn gone(db: &Db) {
+    let began = Instant::now();
+    while shell::count(db, SESSIONS).await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(3), "the server is still at it");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
 
 async fn send(child: &Child, signal: &str) {
     let pid = child.id().unwrap().to_string();
@@ -372,13 +409,13 @@ async fn a_file_that_is_interrupted_leaves_nothing_here_or_on_the_server() {
     ] {
         let child = start(&shell.url, shell.folder.path(), &["export", "--select", query, "--file", "f", "--connections", "3", "--json"]);
         working(&db, "COPY (SELECT%").await;
-        assert_eq!(crate::shell::count(&db, SESSIONS).await, 3);
+        assert_eq!(shell::count(&db, SESSIONS).await, 3);
         if query.contains("md5") {
             until("rows on disk", async || tree(shell.folder.path()).iter().any(|f| f.ends_with("draft.parquet"))).await;
         }
         send(&child, signal).await;
         let output = end(child).await;
-        assert_eq!(crate::shell::count(&db, SESSIONS).await, 0, "{signal}: the server is still at it");
+        gone(&db).await;
         assert_eq!(code(&output), 130, "{}", words(&output));
         assert!(words(&output).contains("interrupted"), "{}", words(&output));
         assert_eq!(document(&output)["error"]["kind"], "closed");
@@ -391,7 +428,9 @@ async fn a_file_that_is_interrupted_leaves_nothing_here_or_on_the_server() {
 async fn a_lake_that_is_interrupted_is_as_it_was() {
     let db = harness::native().await;
     let shell = Shell::new(&db);
-    health_checks(&shell, 12, 4_000).await;
+    for days_ago in 1..=12 {
+        health_checks(&shell, days_ago, 2_000).await;
+    }
     std::fs::create_dir(shell.path("empty")).unwrap();
     assert_eq!(code(&shell.run(&["export", "--lake", "old"]).await), 0);
     let data = |lake: &str| tree(&shell.path(lake)).into_iter().filter(|f| f.ends_with(".parquet")).collect::<Vec<_>>();
@@ -402,7 +441,7 @@ async fn a_lake_that_is_interrupted_is_as_it_was() {
         send(&child, "-INT").await;
         let output = end(child).await;
         assert_eq!(code(&output), 130, "{lake}: {}", words(&output));
-        assert_eq!(crate::shell::count(&db, SESSIONS).await, 0, "{lake}: the server is still at it");
+        gone(&db).await;
         let after: Option<Vec<String>> = shell.path(lake).exists().then(|| tree(&shell.path(lake)));
         assert_eq!(after, before, "{lake}");
     }
@@ -413,7 +452,8 @@ async fn a_lake_that_is_interrupted_is_as_it_was() {
     working(&db, "LOCK TABLE%").await;
     send(&child, "-INT").await;
     assert_eq!(code(&end(child).await), 130);
-    assert_eq!((crate::shell::count(&db, SESSIONS).await, shell.path("new").exists()), (0, false));
+    gone(&db).await;
+    assert!(!shell.path("new").exists());
     holder.batch_execute("COMMIT").await.unwrap();
     assert_eq!(code(&shell.run(&["export", "--lake", "new"]).await), 0);
 }
@@ -424,7 +464,8 @@ async fn whoever_asks_twice_does_not_wait() {
     let shell = Shell::new(&db);
     let silent = Silent::start(harness::server().port).await;
     let url = shell.url.replace(&format!(":{}/", harness::server().port), &format!(":{}/", silent.port));
-    let child = start(&url, shell.folder.path(), &["export", "--select", "SELECT pg_sleep(600)::text AS s", "--file", "f", "--connections", "1"]);
+    let child =
+        start(&url, shell.folder.path(), &["export", "--select", "SELECT pg_sleep(600)::text AS s", "--file", "f", "--connections", "1"]);
     working(&db, "COPY (SELECT pg_sleep%").await;
     // From now on the server is not heard of any more, as with a cable that was cut.
     silent.cut();
@@ -435,7 +476,7 @@ async fn whoever_asks_twice_does_not_wait() {
     let output = end(child).await;
     assert!(code(&output) == 130 && again.elapsed() < Duration::from_secs(2), "{:?}: {}", again.elapsed(), words(&output));
     let stop = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'hitherto export' AND datname = current_database()";
-    crate::shell::count(&db, stop).await;
+    shell::count(&db, stop).await;
 }
 
 /// Stands before a server and hands on what both say, until it is cut.
@@ -461,7 +502,7 @@ impl Silent {
                     let mut server = tokio::net::TcpStream::connect(("127.0.0.1", server)).await.unwrap();
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        _ = is_cut.wait_for(|cut| *cut) => std::future::pending().await,
+                        _ = is_cut.wait_for(|cut| *cut) => std::future::pending::<()>().await,
                     }
                 });
             }
@@ -490,7 +531,7 @@ async fn shells_complete_the_flags() {
     std::fs::write(&script, &output.stdout).unwrap();
     let ask = format!(
         "source {}; COMP_WORDS=(hitherto export --sel); COMP_CWORD=2; _hitherto hitherto --sel export; echo \"${{COMPREPLY[@]}}\"",
-        PathBuf::from(&script).display()
+        script.display()
     );
     let output = Command::new("bash").args(["-c", &ask]).output().await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "--select\n", "{}", words(&output));

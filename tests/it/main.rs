@@ -2,6 +2,7 @@
 
 mod decisions;
 mod harness;
+mod lab;
 mod pipe;
 mod shell;
 
@@ -14,6 +15,10 @@ mod database_manager;
 mod durability;
 mod embedded;
 mod export;
+mod export_command;
+mod export_fault;
+mod export_incremental;
+mod export_schema;
 mod export_snapshot;
 mod fault;
 mod hosts;
@@ -21,6 +26,7 @@ mod ingest;
 mod ingest_docs;
 mod ingest_pipe;
 mod ingest_spool;
+mod lake;
 mod legacy;
 mod metrics;
 mod migrate;

@@ -29,7 +29,7 @@ impl Bar {
         }
         if let Some(total) = p.total_rows.filter(|total| *total > 0) {
             if self.0.length().is_none() {
-                let template = "{prefix:>12} [{bar:20}] {percent:>3} % {msg}, {eta} left";
+                let template = "{prefix} {percent:>3} % [{bar:12}] {eta} left, {msg}";
                 let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
                 self.0.set_style(style.progress_chars("=> "));
             }
