@@ -39,9 +39,10 @@ fault: ## The long fault suite: killed servers and writers, cut and stalled conn
 	HITHERTO_FAULT=long cargo test --test it -- fault:: --nocapture --test-threads=1
 
 # HITHERTO_BENCH_LONG=1 adds the writer's run to 50,000,000 rows.
-bench: ## Writer against psql and others, lines of JSON, export and the orders' fold against the raw limit, a trail among 10,000,000 order events
+bench: ## Writer against psql and others, export against COPY, DuckDB and ADBC, lines of JSON, percentiles, the orders' fold, a trail among 10,000,000 order events
 	@scripts/setup.sh test
-	cargo bench --bench ingest --bench lines --bench pipe --bench order --bench trail --bench lake
+	@scripts/setup.sh bench
+	cargo bench --bench ingest --bench lines --bench export --bench pipe --bench order --bench trail --bench lake
 
 lint: ## Format, clippy, documentation, licences
 	cargo fmt --all --check

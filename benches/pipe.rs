@@ -1,22 +1,16 @@
-//! The export against the raw limit of the same server, in one run: `make bench`.
-//!
-//! Ratios are what counts; machines differ and are shared. Each figure is the median of three rounds,
-//! the two sides taking turns.
+//! The two designs of percentiles that docs/percentiles.md weighs, in one run: `make bench`.
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 #[path = "../tests/it/harness.rs"]
 #[allow(dead_code, reason = "the tests use the rest of it")]
 mod harness;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures_util::StreamExt;
-use hitherto::records::{HealthCheck, ModuleExecution};
+use hitherto::records::ModuleExecution;
 use hitherto::{Store, WriterConfig};
-use hitherto_export::{Dataset, Options, export_file, export_lake};
 
 const ROWS: i64 = 1_000_000;
-const ROUNDS: usize = 3;
 
 #[tokio::main]
 async fn main() {
@@ -24,107 +18,20 @@ async fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    let mut dbs = vec![harness::native().await];
+    let mut dbs = Vec::new();
     dbs.extend(harness::native_timescaledb().await);
+    dbs.extend(harness::named().await);
+    if dbs.is_empty() {
+        println!("percentiles: no server with TimescaleDB; HITHERTO_TEST_DATABASE_URL names one");
+    }
     for db in dbs {
         println!("{} (PostgreSQL {})", db.name, db.store.capabilities().server_version);
-        fill(&db.store).await;
-        export(&db.store, &db.config).await;
-        if db.name == "timescaledb" {
-            percentiles(&db.store).await;
-        }
+        percentiles(&db.store).await;
     }
-}
-
-fn checks() -> Vec<HealthCheck> {
-    let start = hitherto_time();
-    (0..ROWS)
-        .map(|n| {
-            let mut check = HealthCheck::new(format!("module-{}", n % 16), "healthy").at(start + chrono::TimeDelta::milliseconds(n * 400));
-            check.response_time_ms = Some((n % 977) as f64 / 10.0);
-            check.error_count = (n % 3) as i32;
-            check.memory_usage_mb = Some(100.0 + (n % 50) as f64);
-            check.cpu_usage_percent = Some((n % 100) as f64);
-            check
-        })
-        .collect()
 }
 
 fn hitherto_time() -> chrono::DateTime<chrono::Utc> {
     chrono::SubsecRound::trunc_subsecs(chrono::Utc::now() - chrono::TimeDelta::days(6), 0)
-}
-
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64()
-}
-
-fn line(what: &str, seconds: f64, rows: i64) {
-    println!("  {what:<44} {seconds:>7.2} s  {:>9.0} rows/s", rows as f64 / seconds);
-}
-
-/// What the export reads.
-async fn fill(store: &Store) {
-    let writer = store.writer(WriterConfig::new("bench"));
-    for record in checks() {
-        writer.write(record).await.unwrap();
-    }
-    assert_eq!(writer.close().await.unwrap().stored, ROWS as u64);
-}
-
-async fn export(store: &Store, config: &hitherto::Config) {
-    let query = "SELECT checked_at, module_id, status, response_time_ms, error_count, memory_usage_mb, cpu_usage_percent, details, batch_id FROM hitherto.health_check";
-    let dataset = Dataset {
-        name: "health_check".to_owned(),
-        query: query.to_owned(),
-        time_column: Some("checked_at".to_owned()),
-        sort: vec!["module_id".to_owned()],
-        dictionary: vec!["status".to_owned()],
-        tables: vec!["hitherto.health_check".to_owned()],
-        ..Dataset::default()
-    };
-    let folder = tempfile::tempdir().unwrap();
-    store.client().await.unwrap().batch_execute("ANALYZE hitherto.health_check").await.unwrap();
-    let mut client = config.connect().await.unwrap();
-    let (mut raw, mut sorted, mut file, mut lake) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut bytes = 0;
-    for round in 0..ROUNDS {
-        raw.push(nowhere(&client, query).await);
-        sorted.push(nowhere(&client, &format!("{query} ORDER BY module_id, checked_at")).await);
-        let began = Instant::now();
-        let exported =
-            export_file(&mut client, &dataset, &folder.path().join("f.parquet"), &Options::default(), &mut |_| ()).await.unwrap();
-        file.push(began.elapsed());
-        (bytes, _) = (exported.bytes, assert_eq!(exported.rows, ROWS as u64));
-        let began = Instant::now();
-        let path = folder.path().join(format!("lake{round}"));
-        export_lake(&mut client, path.to_str().unwrap(), std::slice::from_ref(&dataset), &Options::default(), &mut |_| ()).await.unwrap();
-        lake.push(began.elapsed());
-    }
-    let (raw, sorted, file, lake) = (median(raw), median(sorted), median(file), median(lake));
-    line("COPY (SELECT) TO nowhere, unsorted", raw, ROWS);
-    line("COPY (SELECT ... ORDER BY) TO nowhere", sorted, ROWS);
-    line("export --file", file, ROWS);
-    line("export --lake, 6 days or so", lake, ROWS);
-    println!(
-        "  export --file / COPY: {:.2} unsorted, {:.2} sorted alike (aim 0.5); {:.1} MB",
-        raw / file,
-        sorted / file,
-        bytes as f64 / 1e6
-    );
-    println!("  export --lake / COPY: {:.2} unsorted, {:.2} sorted alike", raw / lake, sorted / lake);
-}
-
-async fn nowhere(client: &tokio_postgres::Client, query: &str) -> Duration {
-    let began = Instant::now();
-    let stream = client.copy_out(&format!("COPY ({query}) TO STDOUT (FORMAT binary)")).await.unwrap();
-    let mut stream = std::pin::pin!(stream);
-    let mut total = 0;
-    while let Some(chunk) = stream.next().await {
-        total += chunk.unwrap().len();
-    }
-    assert!(total > 0);
-    began.elapsed()
 }
 
 /// The two designs that docs/percentiles.md weighs: a histogram a module and hour, or a row a class.

@@ -78,6 +78,11 @@ notebook)
     python_environment .venv
     python_packages .venv notebooks
     ;;
+bench)
+    # What the export's benchmark races against.
+    python_environment .venv-bench
+    python_packages .venv-bench benches/export
+    ;;
 spark)
     has_java || { echo "installing Java for Spark" && apt_install openjdk-17-jre-headless; } || true
     has_java || missing "Java 17 or newer" "sudo apt-get install openjdk-17-jre-headless"

@@ -111,6 +111,12 @@ impl Error {
         self
     }
 
+    /// The same error, of another sort.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// What sort of error this is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder, Int16Builder, Int32Builder,
-    Int64Builder, ListBuilder, StringBuilder, StringDictionaryBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
+    Float64Builder, Int16Builder, Int32Builder, Int64Builder, ListBuilder, PrimitiveBuilder, StringArray, StringBuilder,
+    StringDictionaryBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, TimeUnit};
 use deltalake_core::kernel::{ArrayType, DataType as DeltaType, PrimitiveType, StructField};
@@ -12,6 +13,7 @@ use postgres_types::{Kind, Type};
 use tokio_postgres::Column as PgColumn;
 
 use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::fields::Fields;
 use crate::numeric::{NotDecimal, units};
 
 /// 2000-01-01 in microseconds and days since 1970: PostgreSQL counts from there.
@@ -155,8 +157,8 @@ impl Column {
                 precision,
                 scale,
             ),
-            Form::Text | Form::Json => Values::Text(StringBuilder::new()),
-            Form::Jsonb => Values::Jsonb(StringBuilder::new()),
+            Form::Text | Form::Json => Values::Text(BinaryBuilder::new()),
+            Form::Jsonb => Values::Jsonb(BinaryBuilder::new()),
             Form::Dictionary => Values::Dictionary(StringDictionaryBuilder::new()),
             Form::Bytea => Values::Bytea(BinaryBuilder::new()),
             Form::Timestamptz | Form::Timestamp => Values::Time(zoned()),
@@ -164,15 +166,13 @@ impl Column {
             Form::Uuid => Values::Uuid(StringBuilder::new()),
             Form::TextArray => Values::TextArray(ListBuilder::new(StringBuilder::new())),
         };
-        Builder { values, nulls: 0 }
+        Builder { values }
     }
 }
 
 /// Collects a column's values.
 pub(crate) struct Builder {
     values: Values,
-    /// NULLs so far.
-    pub(crate) nulls: u64,
 }
 
 enum Values {
@@ -183,8 +183,9 @@ enum Values {
     Float4(Float32Builder),
     Float8(Float64Builder),
     Numeric(Decimal128Builder, u8, i8),
-    Text(StringBuilder),
-    Jsonb(StringBuilder),
+    /// Bytes until [`Builder::finish`] checks them all at once.
+    Text(BinaryBuilder),
+    Jsonb(BinaryBuilder),
     Dictionary(StringDictionaryBuilder<Int32Type>),
     Bytea(BinaryBuilder),
     Time(TimestampMicrosecondBuilder),
@@ -197,10 +198,39 @@ enum Values {
 pub(crate) type Refused = String;
 
 impl Builder {
+    /// Appends a column's fields of a block of rows: in a tight loop where the type has one, one by one
+    /// where it has none or a value is not plain.
+    pub(crate) fn append_column(&mut self, fields: &Fields<'_>) -> Result<(), Refused> {
+        let done = match &mut self.values {
+            Values::Int2(b) => fixed_column(b, fields, |raw| Some(i16::from_be_bytes(raw))),
+            Values::Int4(b) => fixed_column(b, fields, |raw| Some(i32::from_be_bytes(raw))),
+            Values::Int8(b) => fixed_column(b, fields, |raw| Some(i64::from_be_bytes(raw))),
+            Values::Float4(b) => fixed_column(b, fields, |raw| Some(f32::from_be_bytes(raw))),
+            Values::Float8(b) => fixed_column(b, fields, |raw| Some(f64::from_be_bytes(raw))),
+            // Infinity overflows here; minus infinity does not.
+            Values::Time(b) => {
+                fixed_column(b, fields, |raw| Some(i64::from_be_bytes(raw)).filter(|micros| *micros != i64::MIN)?.checked_add(EPOCH_MICROS))
+            }
+            Values::Date(b) => {
+                fixed_column(b, fields, |raw| Some(i32::from_be_bytes(raw)).filter(|days| *days != i32::MIN)?.checked_add(EPOCH_DAYS))
+            }
+            Values::Numeric(b, precision, scale) => {
+                let (precision, scale) = (*precision, *scale);
+                plain_column(b, fields, |raw| units(raw, precision, scale).ok())
+            }
+            Values::Text(b) => bytes_column(b, fields, |raw| Some(raw)),
+            Values::Jsonb(b) => bytes_column(b, fields, json),
+            Values::Bytea(b) => bytes_column(b, fields, |raw| Some(raw)),
+            Values::Uuid(b) => uuid_column(b, fields),
+            Values::Dictionary(b) => return dictionary_column(b, fields),
+            Values::Bool(_) | Values::TextArray(_) => 0,
+        };
+        fields.iter().skip(done).try_for_each(|raw| self.append(raw))
+    }
+
     /// Appends a field of a binary COPY: its bytes, `None` for NULL.
     pub(crate) fn append(&mut self, raw: Option<&[u8]>) -> Result<(), Refused> {
         let Some(raw) = raw else {
-            self.nulls += 1;
             self.append_null();
             return Ok(());
         };
@@ -216,29 +246,20 @@ impl Builder {
                 NotDecimal::TooLong => format!("a value does not fit decimal({precision},{scale})"),
                 NotDecimal::Malformed => "a value is not numeric".to_owned(),
             })?),
-            Values::Text(b) => b.append_value(text(raw)?),
-            Values::Jsonb(b) => match raw.split_first() {
-                Some((1, json)) => b.append_value(text(json)?),
-                _ => return Err("jsonb of an unknown version".to_owned()),
-            },
+            Values::Text(b) => b.append_value(raw),
+            Values::Jsonb(b) => b.append_value(json(raw).ok_or("jsonb of an unknown version")?),
             Values::Dictionary(b) => {
                 b.append(text(raw)?).map_err(|e| e.to_string())?;
             }
             Values::Bytea(b) => b.append_value(raw),
-            Values::Time(b) => {
-                let micros = i64::from_be_bytes(fixed(raw)?);
-                if micros == i64::MAX || micros == i64::MIN {
-                    return Err("an infinite time has no timestamp".to_owned());
-                }
-                b.append_value(micros.checked_add(EPOCH_MICROS).ok_or("a time is out of range")?);
-            }
-            Values::Date(b) => {
-                let days = i32::from_be_bytes(fixed(raw)?);
-                if days == i32::MAX || days == i32::MIN {
-                    return Err("an infinite date has no place".to_owned());
-                }
-                b.append_value(days + EPOCH_DAYS);
-            }
+            Values::Time(b) => match i64::from_be_bytes(fixed(raw)?) {
+                i64::MAX | i64::MIN => return Err("an infinite time has no timestamp".to_owned()),
+                micros => b.append_value(micros.checked_add(EPOCH_MICROS).ok_or("a time is out of range")?),
+            },
+            Values::Date(b) => match i32::from_be_bytes(fixed(raw)?) {
+                i32::MAX | i32::MIN => return Err("an infinite date has no place".to_owned()),
+                days => b.append_value(days.checked_add(EPOCH_DAYS).ok_or("a date is out of range")?),
+            },
             Values::Uuid(b) => {
                 let mut buffer = uuid::Uuid::encode_buffer();
                 b.append_value(uuid::Uuid::from_bytes(fixed(raw)?).hyphenated().encode_lower(&mut buffer));
@@ -260,9 +281,9 @@ impl Builder {
             Values::Float4(b) => b.append_null(),
             Values::Float8(b) => b.append_null(),
             Values::Numeric(b, ..) => b.append_null(),
-            Values::Text(b) | Values::Jsonb(b) | Values::Uuid(b) => b.append_null(),
+            Values::Text(b) | Values::Jsonb(b) | Values::Bytea(b) => b.append_null(),
+            Values::Uuid(b) => b.append_null(),
             Values::Dictionary(b) => b.append_null(),
-            Values::Bytea(b) => b.append_null(),
             Values::Time(b) => b.append_null(),
             Values::Date(b) => b.append_null(),
             Values::TextArray(b) => b.append_null(),
@@ -270,8 +291,8 @@ impl Builder {
     }
 
     /// The values so far; the builder starts anew.
-    pub(crate) fn finish(&mut self) -> ArrayRef {
-        match &mut self.values {
+    pub(crate) fn finish(&mut self) -> Result<ArrayRef, Refused> {
+        Ok(match &mut self.values {
             Values::Bool(b) => Arc::new(b.finish()),
             Values::Int2(b) => Arc::new(b.finish()),
             Values::Int4(b) => Arc::new(b.finish()),
@@ -279,14 +300,122 @@ impl Builder {
             Values::Float4(b) => Arc::new(b.finish()),
             Values::Float8(b) => Arc::new(b.finish()),
             Values::Numeric(b, ..) => Arc::new(b.finish()),
-            Values::Text(b) | Values::Jsonb(b) | Values::Uuid(b) => Arc::new(b.finish()),
+            Values::Text(b) | Values::Jsonb(b) => Arc::new(texts(b.finish())?),
+            Values::Uuid(b) => Arc::new(b.finish()),
             Values::Dictionary(b) => Arc::new(b.finish()),
             Values::Bytea(b) => Arc::new(b.finish()),
             Values::Time(b) => Arc::new(b.finish()),
             Values::Date(b) => Arc::new(b.finish()),
             Values::TextArray(b) => Arc::new(b.finish()),
+        })
+    }
+}
+
+/// Appends fields of `N` bytes up to the first that `decode` does not take; gives how many.
+fn fixed_column<const N: usize, T: ArrowPrimitiveType>(
+    builder: &mut PrimitiveBuilder<T>,
+    fields: &Fields<'_>,
+    decode: impl Fn([u8; N]) -> Option<T::Native>,
+) -> usize {
+    plain_column(builder, fields, |raw| raw.try_into().ok().and_then(&decode))
+}
+
+/// Appends fields up to the first that `decode` does not take; gives how many.
+fn plain_column<T: ArrowPrimitiveType>(
+    builder: &mut PrimitiveBuilder<T>,
+    fields: &Fields<'_>,
+    decode: impl Fn(&[u8]) -> Option<T::Native>,
+) -> usize {
+    let mut values = Vec::with_capacity(fields.len());
+    // Empty until there is a NULL.
+    let mut valid: Vec<bool> = Vec::new();
+    for raw in fields.iter() {
+        let value = match raw {
+            Some(raw) => match decode(raw) {
+                Some(value) => value,
+                None => break,
+            },
+            None => {
+                if valid.is_empty() {
+                    valid.reserve(fields.len());
+                    valid.resize(values.len(), true);
+                }
+                valid.push(false);
+                values.push(T::Native::default());
+                continue;
+            }
+        };
+        values.push(value);
+        if !valid.is_empty() {
+            valid.push(true);
         }
     }
+    if valid.is_empty() {
+        builder.append_slice(&values)
+    } else {
+        builder.append_values(&values, &valid)
+    }
+    values.len()
+}
+
+/// Appends fields as bytes, up to the first that `part` does not take; gives how many.
+fn bytes_column(builder: &mut BinaryBuilder, fields: &Fields<'_>, part: impl Fn(&[u8]) -> Option<&[u8]>) -> usize {
+    for (at, raw) in fields.iter().enumerate() {
+        match raw.map(&part) {
+            Some(Some(value)) => builder.append_value(value),
+            Some(None) => return at,
+            None => builder.append_null(),
+        }
+    }
+    fields.len()
+}
+
+/// One id often stands in many rows, one after the other: its text is made once.
+fn uuid_column(builder: &mut StringBuilder, fields: &Fields<'_>) -> usize {
+    let mut last = uuid::Uuid::nil();
+    let mut buffer = uuid::Uuid::encode_buffer();
+    let mut text: &str = last.hyphenated().encode_lower(&mut buffer);
+    for (at, raw) in fields.iter().enumerate() {
+        match raw.map(uuid::Uuid::from_slice) {
+            Some(Ok(id)) => {
+                if id != last {
+                    last = id;
+                    text = last.hyphenated().encode_lower(&mut buffer);
+                }
+                builder.append_value(text);
+            }
+            Some(Err(_)) => return at,
+            None => builder.append_null(),
+        }
+    }
+    fields.len()
+}
+
+/// Looks a value up once for a stretch of rows that have it.
+fn dictionary_column(builder: &mut StringDictionaryBuilder<Int32Type>, fields: &Fields<'_>) -> Result<(), Refused> {
+    let mut fields = fields.iter().peekable();
+    while let Some(raw) = fields.next() {
+        let mut count = 1;
+        while fields.next_if_eq(&raw).is_some() {
+            count += 1;
+        }
+        match raw {
+            Some(raw) => {
+                builder.append_n(text(raw)?, count).map_err(|e| e.to_string())?;
+            }
+            None => builder.append_nulls(count),
+        }
+    }
+    Ok(())
+}
+
+/// What a jsonb holds behind its version.
+fn json(raw: &[u8]) -> Option<&[u8]> {
+    raw.split_first().filter(|(version, _)| **version == 1).map(|(_, json)| json)
+}
+
+fn texts(bytes: BinaryArray) -> Result<StringArray, Refused> {
+    StringArray::try_from_binary(bytes).map_err(|e| format!("a text is not UTF-8: {e}"))
 }
 
 fn fixed<const N: usize>(raw: &[u8]) -> Result<[u8; N], Refused> {

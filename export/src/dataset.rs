@@ -1,8 +1,11 @@
 //! What is exported, and what came of it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
+use crate::connect::Connector;
 use crate::error::{ExportError, ExportErrorKind, Result};
 
 /// A named SELECT.
@@ -15,7 +18,8 @@ pub struct Dataset {
     /// A `timestamptz` column of the query that is never NULL; the dataset is partitioned by its day,
     /// UTC. `None` for a plain table, which has no partitions.
     pub time_column: Option<String>,
-    /// Columns of the query that rows are sorted by, within a day.
+    /// Columns of the query that rows are sorted by, smallest first, texts by their bytes, NULLs last. The order
+    /// holds within stretches of a file of some 30 MB in memory: most days are one.
     pub sort: Vec<String>,
     /// Text columns with few distinct values: written as dictionary-coded strings.
     pub dictionary: Vec<String>,
@@ -24,6 +28,9 @@ pub struct Dataset {
     /// A SELECT of one `bigint`: rows that the dataset holds at least, in the same snapshot, from the time
     /// `$1` on and before the time `$2` (`timestamptz`, NULL for no bound).
     pub expected_rows: Option<String>,
+    /// A SELECT of two `timestamptz`: between which times the rows are, or nearly. Without it they are
+    /// looked up among the rows, where the time has an index.
+    pub span: Option<String>,
     /// A SELECT of one `timestamptz`, or NULL: earlier rows may have been dropped from the database. A lake
     /// keeps the days that it has from before.
     pub dropped_before: Option<String>,
@@ -64,6 +71,10 @@ pub struct Options {
     pub unverified: bool,
     /// What is exported, for a lake to remember: it takes nothing from another source later.
     pub source: Option<String>,
+    /// How many connections read at once; by default one a core, four at most.
+    pub connections: Option<usize>,
+    /// Opens those past the first; without it there is one connection.
+    pub connect: Option<Connector>,
     /// A SELECT of one `text`: which history of transactions the snapshot is of. Another one's watermarks
     /// mean nothing here: on a restored or promoted server, datasets are written in full. Without it they
     /// always are.
@@ -88,7 +99,7 @@ pub enum Mode {
 }
 
 /// One dataset, exported.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Exported {
     /// The dataset.
     pub dataset: String,
@@ -100,12 +111,21 @@ pub struct Exported {
     pub files: u64,
     /// Days written; 0 for a plain table.
     pub days: u64,
+    /// Days that stay as the lake had them.
+    pub days_kept: u64,
     /// What was written of it.
     pub mode: Mode,
     /// Why, in words.
     pub reason: String,
+    /// How many days were written for which reason.
+    pub why: BTreeMap<Why, u64>,
     /// The Delta table's version that shows them; `None` for a flat file.
     pub version: Option<u64>,
+    /// The transaction before which the lake has all that was committed, on this server; `None` where that is
+    /// not kept: for a flat file, a range, or without [`Options::identity`].
+    pub watermark: Option<i64>,
+    /// Seconds from the export's beginning until this was visible, or found to be up to date.
+    pub seconds: f64,
     /// The table's folder, or the file.
     pub path: String,
 }
@@ -141,7 +161,7 @@ pub struct PlannedDay {
 }
 
 /// Why a day is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// The lake doesn't have the day.
@@ -172,14 +192,20 @@ impl Why {
 /// How far an export is.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// The dataset that is being read.
+    /// The dataset that was read last.
     pub dataset: &'a str,
     /// Its day, where it has days.
     pub day: Option<NaiveDate>,
-    /// Rows of it read so far.
+    /// Rows read so far, of all datasets.
     pub rows: u64,
-    /// Rows of it to be read in all, where that is known.
+    /// Rows to be read in all, as far as that is known beforehand.
     pub total_rows: Option<u64>,
+    /// Bytes that the server has sent for them.
+    pub bytes: u64,
+    /// Days, of all datasets, that are read.
+    pub days: u64,
+    /// Days to be read; 0 where nothing is written by the day.
+    pub total_days: u64,
 }
 
 impl Dataset {
@@ -192,13 +218,10 @@ impl Dataset {
         Ok(())
     }
 
-    /// `ORDER BY` over the sort columns and the time.
-    pub(crate) fn order_by(&self) -> String {
-        let mut columns: Vec<String> = self.sort.iter().map(|c| quote(c)).collect();
-        if let Some(time) = self.time_column.as_ref().filter(|time| !self.sort.contains(time)) {
-            columns.push(quote(time));
-        }
-        if columns.is_empty() { String::new() } else { format!(" ORDER BY {}", columns.join(", ")) }
+    /// The columns that rows are sorted by: the sort columns, then the time.
+    pub(crate) fn order(&self) -> impl Iterator<Item = &String> {
+        let time = self.time_column.iter().filter(|time| !self.sort.contains(time));
+        self.sort.iter().chain(time)
     }
 }
 

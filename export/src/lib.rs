@@ -10,18 +10,27 @@
 //! This crate knows nothing of what the rows mean.
 
 mod column;
+mod connect;
+mod cut;
 mod dataset;
+mod encoding;
 mod error;
 #[doc(hidden)]
 pub mod fault;
+mod fields;
 mod file;
 mod lake;
 mod nans;
 mod numeric;
+mod order;
 mod parquet_file;
+mod query;
 mod read;
+mod readers;
 mod snapshot;
+mod sql;
 
+pub use connect::Connector;
 pub use dataset::{Dataset, Exported, Mode, Options, Planned, PlannedDay, Progress, Why};
 pub use error::{ExportError, ExportErrorKind};
 pub use file::export_file;

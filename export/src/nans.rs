@@ -4,15 +4,13 @@
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 
-use crate::column::Column;
-
 /// By column, whether NaN was seen.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Nans(Vec<bool>);
 
 impl Nans {
-    pub(crate) fn new(columns: &[Column]) -> Self {
-        Self(vec![false; columns.len()])
+    pub(crate) fn new(columns: usize) -> Self {
+        Self(vec![false; columns])
     }
 
     pub(crate) fn note(&mut self, batch: &RecordBatch) {

@@ -22,28 +22,64 @@ pub(crate) fn units(raw: &[u8], precision: u8, scale: i8) -> Result<i128, NotDec
     if raw.len() != 8 + 2 * count {
         return Err(NotDecimal::Malformed);
     }
-    let mut units: i128 = 0;
-    for at in 0..count {
-        let digit = i128::from(word(4 + at)?);
-        if !(0..10_000).contains(&digit) {
-            return Err(NotDecimal::Malformed);
-        }
-        if digit == 0 {
-            continue;
-        }
-        let power = 4 * (weight - at as i32) + i32::from(scale);
-        let part = match u32::try_from(power) {
-            Ok(power) => 10i128.checked_pow(power).and_then(|p| p.checked_mul(digit)),
-            // The last digit's tail lies past the scale; a column's own scale makes it zeros.
-            Err(_) => 10i128.checked_pow(power.unsigned_abs()).filter(|p| digit % p == 0).map(|p| digit / p),
-        };
-        units = part.and_then(|p| units.checked_add(p)).ok_or(NotDecimal::TooLong)?;
+    let digits = &raw[8..];
+    if count == 0 {
+        return Ok(0);
     }
-    if units >= 10i128.pow(u32::from(precision)) {
-        return Err(NotDecimal::TooLong);
+    // The place of the last digit's units, as a power of ten of the result's.
+    let power = 4 * (weight + 1 - count as i32) + i32::from(scale);
+    let digit = |at: usize| match u16::from_be_bytes([digits[2 * at], digits[2 * at + 1]]) {
+        digit if digit < 10_000 => Ok(digit),
+        _ => Err(NotDecimal::Malformed),
+    };
+    // All digits but the last, which may have a tail of zeros past the scale.
+    let mut units: u128 = 0;
+    if count <= 5 {
+        let mut short: u64 = 0;
+        for at in 0..count - 1 {
+            short = short * 10_000 + u64::from(digit(at)?);
+        }
+        units = u128::from(short);
+    } else {
+        for at in 0..count - 1 {
+            units = units.checked_mul(10_000).and_then(|u| u.checked_add(u128::from(digit(at).ok()?))).ok_or(NotDecimal::TooLong)?;
+        }
     }
-    Ok(if sign == 0 { units } else { -units })
+    let last = digit(count - 1)?;
+    let (step, last) = match power {
+        0.. => (10_000, last),
+        -3..0 => {
+            let tail = 10u16.pow(power.unsigned_abs());
+            if last % tail != 0 {
+                return Err(NotDecimal::TooLong);
+            }
+            (10_000 / tail, last / tail)
+        }
+        // PostgreSQL leaves no zeros at the end.
+        _ => return Err(NotDecimal::TooLong),
+    };
+    let power = POWERS.get(usize::try_from(power).unwrap_or_default()).ok_or(NotDecimal::TooLong)?;
+    let limit = POWERS.get(usize::from(precision)).ok_or(NotDecimal::TooLong)?;
+    units
+        .checked_mul(u128::from(step))
+        .and_then(|u| u.checked_add(u128::from(last)))
+        .and_then(|u| u.checked_mul(*power))
+        .filter(|u| u < limit)
+        .and_then(|u| i128::try_from(u).ok())
+        .map(|u| if sign == 0 { u } else { -u })
+        .ok_or(NotDecimal::TooLong)
 }
+
+/// Powers of ten, 0 to 38.
+const POWERS: [u128; 39] = {
+    let mut powers = [1; 39];
+    let mut at = 1;
+    while at < 39 {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
 
 #[cfg(test)]
 mod tests {

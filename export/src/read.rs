@@ -1,32 +1,30 @@
-//! A binary COPY, cut into rows and decoded into record batches.
+//! A binary COPY, cut into rows and decoded column by column.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use bytes::{Buf, Bytes, BytesMut};
 
 use crate::column::{Builder, Column};
 use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::fields::Fields;
 
 /// `PGCOPY\n\377\r\n\0`, flags and the length of the header's extension.
 const HEADER: usize = 19;
-/// A batch is handed on when it has this many rows, or bytes.
-const BATCH_ROWS: usize = 16_384;
-const BATCH_BYTES: usize = 16 << 20;
 
-/// Decodes the chunks of one COPY ... TO STDOUT (FORMAT binary). Rows need not align with chunks.
+/// Decodes the blocks of one COPY ... TO STDOUT (FORMAT binary). Rows need not align with blocks.
 pub(crate) struct Decoder {
     dataset: String,
     columns: Vec<Column>,
     schema: SchemaRef,
     builders: Vec<Builder>,
-    rest: BytesMut,
+    rest: Vec<u8>,
     header: bool,
     ended: bool,
-    batch_rows: usize,
-    batch_bytes: usize,
-    pub(crate) rows: u64,
+    /// Where the fields of a block's rows begin; kept for its memory.
+    begins: Vec<u32>,
+    rows: usize,
+    bytes: usize,
 }
 
 impl Decoder {
@@ -36,52 +34,57 @@ impl Decoder {
             columns: columns.to_vec(),
             schema: schema(columns),
             builders: columns.iter().map(Column::builder).collect(),
-            rest: BytesMut::new(),
+            rest: Vec::new(),
             header: true,
             ended: false,
-            batch_rows: 0,
-            batch_bytes: 0,
+            begins: Vec::new(),
             rows: 0,
+            bytes: 0,
         }
     }
 
-    /// Takes a chunk; gives a batch when one is full.
-    pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Option<RecordBatch>> {
-        self.batch_bytes += chunk.len();
+    /// Takes a block.
+    pub(crate) fn push(&mut self, block: &[u8]) -> Result<()> {
         if self.rest.is_empty() {
-            let used = self.decode(&chunk)?;
-            self.rest.extend_from_slice(&chunk[used..]);
+            let used = self.decode(block)?;
+            self.rest.extend_from_slice(&block[used..]);
         } else {
-            self.rest.extend_from_slice(&chunk);
+            self.rest.extend_from_slice(block);
             let mut rest = std::mem::take(&mut self.rest);
             let used = self.decode(&rest)?;
-            rest.advance(used);
+            rest.drain(..used);
             self.rest = rest;
         }
-        if self.batch_rows >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES && self.batch_rows > 0 {
-            self.take().map(Some)
-        } else {
-            Ok(None)
-        }
+        Ok(())
     }
 
-    /// The rows that are left, once the COPY has ended.
-    pub(crate) fn finish(&mut self) -> Result<Option<RecordBatch>> {
+    /// Rows that are decoded and not taken.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes that those rows came in.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes what is decoded.
+    pub(crate) fn take(&mut self) -> Result<RecordBatch> {
+        (self.rows, self.bytes) = (0, 0);
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for (column, builder) in self.columns.iter().zip(&mut self.builders) {
+            arrays.push(builder.finish().map_err(|why| refused(&self.dataset, column, &why))?);
+        }
+        RecordBatch::try_new(self.schema.clone(), arrays).map_err(|e| ExportError::lake(&self.dataset, e))
+    }
+
+    /// Makes sure that the COPY has ended as it should; the next one may begin.
+    pub(crate) fn end(&mut self) -> Result<()> {
         if !self.ended || !self.rest.is_empty() {
             return Err(self.malformed("it ended amid a row"));
         }
-        if self.batch_rows > 0 { self.take().map(Some) } else { Ok(None) }
-    }
-
-    /// NULLs by column.
-    pub(crate) fn nulls(&self) -> Vec<u64> {
-        self.builders.iter().map(|b| b.nulls).collect()
-    }
-
-    fn take(&mut self) -> Result<RecordBatch> {
-        (self.batch_rows, self.batch_bytes) = (0, 0);
-        let arrays = self.builders.iter_mut().map(Builder::finish).collect();
-        RecordBatch::try_new(self.schema.clone(), arrays).map_err(|e| ExportError::lake(&self.dataset, e))
+        (self.header, self.ended) = (true, false);
+        Ok(())
     }
 
     /// Decodes the whole rows at the head of `data`; gives the bytes they took.
@@ -101,58 +104,62 @@ impl Decoder {
             at = HEADER + extension;
             self.header = false;
         }
-        while let Some(end) = self.row_end(data, at)? {
-            self.decode_row(data, at)?;
+        let end = self.find_fields(data, at)?;
+        let width = self.columns.len();
+        for (at, (column, builder)) in self.columns.iter().zip(&mut self.builders).enumerate() {
+            let fields = Fields::new(data, &self.begins, width, at);
+            builder.append_column(&fields).map_err(|why| refused(&self.dataset, column, &why))?;
+        }
+        self.rows += self.begins.len().checked_div(width).unwrap_or_default();
+        self.bytes += end - at;
+        Ok(end)
+    }
+
+    /// Notes where the fields of the whole rows from `at` on begin; gives the end of those rows.
+    fn find_fields(&mut self, data: &[u8], mut at: usize) -> Result<usize> {
+        self.begins.clear();
+        while let Some(count) = word::<2>(data, at).map(i16::from_be_bytes) {
+            if self.ended {
+                return Err(self.malformed("it goes on after its end"));
+            }
+            if count == -1 {
+                self.ended = true;
+                at += 2;
+                continue;
+            }
+            if usize::try_from(count) != Ok(self.columns.len()) {
+                return Err(self.malformed("a row has another number of columns"));
+            }
+            let whole = self.begins.len();
+            let mut end = at + 2;
+            for _ in 0..count {
+                let Some(length) = word::<4>(data, end).map(i32::from_be_bytes) else {
+                    end = usize::MAX;
+                    break;
+                };
+                self.begins.push(u32::try_from(end).map_err(|_| self.malformed("a row is too long"))?);
+                end += 4 + usize::try_from(length).unwrap_or(0);
+            }
+            if end > data.len() {
+                self.begins.truncate(whole);
+                break;
+            }
             at = end;
         }
         Ok(at)
     }
 
-    /// Where the row at `at` ends; `None` when it is not whole yet.
-    fn row_end(&mut self, data: &[u8], at: usize) -> Result<Option<usize>> {
-        let Some(count) = data.get(at..at + 2).map(|b| i16::from_be_bytes([b[0], b[1]])) else { return Ok(None) };
-        if self.ended {
-            return Err(self.malformed("it goes on after its end"));
-        }
-        if count == -1 {
-            self.ended = true;
-            return Ok(Some(at + 2));
-        }
-        if count as usize != self.columns.len() {
-            return Err(self.malformed("a row has another number of columns"));
-        }
-        let mut end = at + 2;
-        for _ in 0..count {
-            let Some(length) = data.get(end..end + 4).map(|b| i32::from_be_bytes([b[0], b[1], b[2], b[3]])) else { return Ok(None) };
-            end += 4 + usize::try_from(length).unwrap_or(0);
-        }
-        Ok((end <= data.len()).then_some(end))
-    }
-
-    /// Decodes the row at `at`, which is whole.
-    fn decode_row(&mut self, data: &[u8], at: usize) -> Result<()> {
-        if self.ended {
-            return Ok(());
-        }
-        let mut at = at + 2;
-        for (column, builder) in self.columns.iter().zip(&mut self.builders) {
-            let length = i32::from_be_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]);
-            at += 4;
-            let raw = usize::try_from(length).ok().map(|length| &data[at..at + length]);
-            at += raw.map_or(0, <[u8]>::len);
-            builder.append(raw).map_err(|why| {
-                let message = format!("{}.{}: {why}", self.dataset, column.name);
-                ExportError::new(ExportErrorKind::Unsupported, message)
-            })?;
-        }
-        self.rows += 1;
-        self.batch_rows += 1;
-        Ok(())
-    }
-
     fn malformed(&self, what: &str) -> ExportError {
         ExportError::new(ExportErrorKind::Database, format!("{}: the server's COPY can't be read: {what}", self.dataset))
     }
+}
+
+fn word<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
+    data.get(at..at + N)?.try_into().ok()
+}
+
+fn refused(dataset: &str, column: &Column, why: &str) -> ExportError {
+    ExportError::new(ExportErrorKind::Unsupported, format!("{dataset}.{}: {why}", column.name))
 }
 
 pub(crate) fn schema(columns: &[Column]) -> SchemaRef {

@@ -1,10 +1,8 @@
 //! One consistent state of the database, read dataset by dataset.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
-use futures_util::StreamExt;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 use uuid::Uuid;
@@ -12,22 +10,10 @@ use uuid::Uuid;
 use crate::column::Column;
 use crate::dataset::{Dataset, Options, Progress, quote};
 use crate::error::{ExportError, ExportErrorKind, Result};
-use crate::nans::Nans;
-use crate::parquet_file::ParquetFile;
-use crate::read::{Decoder, schema};
 
 /// A read-only transaction that sees one instant.
 pub(crate) struct Snapshot<'a> {
     tx: Transaction<'a>,
-}
-
-/// A file, written.
-pub(crate) struct Written {
-    pub(crate) rows: u64,
-    pub(crate) bytes: u64,
-    pub(crate) nulls: Vec<u64>,
-    /// Columns that hold NaN, which a Parquet file's statistics pass over.
-    pub(crate) nans: Nans,
 }
 
 /// Takes note of how far an export is.
@@ -45,15 +31,35 @@ impl<'a> Snapshot<'a> {
             .start()
             .await
             .map_err(|e| ExportError::database(doing, e))?;
-        let mut tables: Vec<&str> = datasets.iter().flat_map(|d| d.tables.iter().map(String::as_str)).collect();
-        tables.sort_unstable();
-        tables.dedup();
-        if !tables.is_empty() {
-            let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "));
+        // Compiling a query that only copies rows costs more than it saves.
+        tx.batch_execute("SET LOCAL jit = off").await.map_err(|e| ExportError::database(doing, e))?;
+        if let Some(lock) = lock_tables(datasets) {
             tx.batch_execute(&lock).await.map_err(|e| ExportError::database("locking the tables against being dropped meanwhile", e))?;
         }
         tx.batch_execute("SELECT 1").await.map_err(|e| ExportError::database(doing, e))?;
         Ok(Self { tx })
+    }
+
+    /// A name by which other transactions can see the same instant, as long as this one lasts.
+    pub(crate) async fn share(&self) -> Result<String> {
+        let doing = "sharing the snapshot";
+        let row = self.tx.query_one("SELECT pg_export_snapshot()", &[]).await.map_err(|e| ExportError::database(doing, e))?;
+        row.try_get(0).map_err(|e| ExportError::database(doing, e))
+    }
+
+    /// Whether a column of a dataset comes from a table's column that is declared NOT NULL.
+    pub(crate) async fn has_no_nulls(&self, dataset: &Dataset, column: &str) -> Result<bool> {
+        let doing = format!("looking at the columns of dataset {}", dataset.name);
+        let statement = self.tx.prepare(&dataset.query).await.map_err(|e| ExportError::database(&doing, e))?;
+        let found = statement.columns().iter().find(|c| c.name() == column);
+        let Some((table, number)) = found.and_then(|c| c.table_oid().zip(c.column_id())) else { return Ok(false) };
+        let query = "SELECT attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum = $2";
+        let row = self.tx.query_opt(query, &[&table, &number]).await.map_err(|e| ExportError::database(&doing, e))?;
+        Ok(row.is_some_and(|row| row.get(0)))
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        self.tx.client()
     }
 
     /// What a query of a few rows gives, in the snapshot.
@@ -107,48 +113,14 @@ impl<'a> Snapshot<'a> {
         let dropped_before: Option<DateTime<Utc>> = row.try_get(0).map_err(|e| ExportError::database(&doing, e))?;
         Ok(dropped_before.map(|time| day_end(time).date_naive()))
     }
+}
 
-    /// Writes the rows of a day, or all of them, into a new file.
-    pub(crate) async fn write(
-        &self,
-        dataset: &Dataset,
-        columns: &[Column],
-        rows: &Rows,
-        path: &Path,
-        mut on_rows: impl FnMut(u64) + Send,
-    ) -> Result<Written> {
-        let doing = format!("reading dataset {}", dataset.name);
-        let mut conditions = Vec::new();
-        if let (Some(time), Rows::Between(from, to) | Rows::Batches { from, to, .. }) = (&dataset.time_column, rows) {
-            conditions.extend(from.map(|t| format!("{} >= {}", quote(time), literal(t))));
-            conditions.extend(to.map(|t| format!("{} < {}", quote(time), literal(t))));
-        }
-        if let (Some(batch), Rows::Batches { batches, .. }) = (&dataset.batch_column, rows) {
-            let batches: Vec<String> = batches.iter().map(Uuid::to_string).collect();
-            conditions.push(format!("{} = ANY ('{{{}}}'::uuid[])", quote(batch), batches.join(",")));
-        }
-        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let copy = format!("COPY (SELECT * FROM ({}) AS dataset{filter}{}) TO STDOUT (FORMAT binary)", dataset.query, dataset.order_by());
-        let stream = self.tx.copy_out(&copy).await.map_err(|e| ExportError::database(&doing, e))?;
-        let mut stream = std::pin::pin!(stream);
-        let mut decoder = Decoder::new(&dataset.name, columns);
-        let mut nans = Nans::new(columns);
-        let mut file = ParquetFile::create(path, schema(columns))?;
-        while let Some(chunk) = stream.next().await {
-            if let Some(batch) = decoder.push(chunk.map_err(|e| ExportError::database(&doing, e))?)? {
-                on_rows(decoder.rows);
-                nans.note(&batch);
-                file.write(batch).await?;
-            }
-        }
-        if let Some(batch) = decoder.finish()? {
-            on_rows(decoder.rows);
-            nans.note(&batch);
-            file.write(batch).await?;
-        }
-        let bytes = file.close().await?;
-        Ok(Written { rows: decoder.rows, bytes, nulls: decoder.nulls(), nans })
-    }
+/// The statement that locks the datasets' tables against being dropped or rewritten.
+pub(crate) fn lock_tables(datasets: &[Dataset]) -> Option<String> {
+    let mut tables: Vec<&str> = datasets.iter().flat_map(|d| d.tables.iter().map(String::as_str)).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    (!tables.is_empty()).then(|| format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", ")))
 }
 
 /// Which rows of a dataset.
@@ -172,6 +144,25 @@ impl Rows {
 
     pub(crate) fn batches(day: NaiveDate, batches: Arc<[Uuid]>) -> Self {
         Self::Batches { from: Some(midnight(day)), to: Some(midnight(day + Days::new(1))), batches }
+    }
+
+    /// The SELECT of these rows.
+    pub(crate) fn select(&self, dataset: &Dataset) -> String {
+        let mut conditions = Vec::new();
+        if let (Some(time), Self::Between(from, to) | Self::Batches { from, to, .. }) = (&dataset.time_column, self) {
+            let time = quote(time);
+            conditions.extend(from.map(|t| format!("{time} >= {}", literal(t))));
+            conditions.extend(to.map(|t| format!("{time} < {}", literal(t))));
+        }
+        if let (Some(batch), Self::Batches { batches, .. }) = (&dataset.batch_column, self) {
+            let batches: Vec<String> = batches.iter().map(Uuid::to_string).collect();
+            conditions.push(format!("{} = ANY ('{{{}}}'::uuid[])", quote(batch), batches.join(",")));
+        }
+        // As it stands, a query keeps its order, and one that writes is told so.
+        if conditions.is_empty() {
+            return dataset.query.clone();
+        }
+        format!("SELECT * FROM ({}) AS dataset WHERE {}", dataset.query, conditions.join(" AND "))
     }
 }
 

@@ -112,6 +112,12 @@ impl Plan {
                 self.name
             )
         });
+        let span = self.time_column.map(|_| {
+            format!(
+                "SELECT greatest(min(min_time), ({horizon})), max(max_time) FROM hitherto.ingest_batch WHERE table_name = '{}'",
+                self.name
+            )
+        });
         Dataset {
             name: self.name.to_owned(),
             query: self.query.to_owned(),
@@ -120,6 +126,7 @@ impl Plan {
             dictionary: texts(self.dictionary),
             tables: vec![format!("hitherto.{}", self.name), "hitherto.module".to_owned()],
             expected_rows,
+            span,
             dropped_before: self.time_column.map(|_| horizon),
             ledger: in_ledger.then(|| ledger(self.name)),
             anchor: in_ledger.then(|| anchor(self.name)),
@@ -179,19 +186,31 @@ pub(super) const IDENTITY: &str = "
 /// When the earliest line was written that the next export looks at again.
 pub(super) const LAG: &str = "SELECT min(committed_at) FROM hitherto.ingest_batch WHERE xid >= $1::text::xid8";
 
-/// The datasets of these names, or all.
+/// The datasets of these names, each once, or all.
 pub(super) fn datasets(names: &[String]) -> Result<Vec<Dataset>> {
-    if names.is_empty() {
-        return Ok(PLANS.iter().map(Plan::dataset).collect());
+    let known: Vec<&str> = PLANS.iter().map(|plan| plan.name).collect();
+    let mut wanted: Vec<&Plan> = Vec::new();
+    for name in names {
+        let name = name.replace('-', "_");
+        match PLANS.iter().find(|plan| plan.name == name) {
+            Some(plan) if wanted.iter().all(|w| w.name != plan.name) => wanted.push(plan),
+            Some(_) => {}
+            None => {
+                let near = near(&name, &known).map(|near| format!("; did you mean {near}?")).unwrap_or_else(|| ".".to_owned());
+                let message = format!("there is no dataset '{name}'{near} There are {}", known.join(", "));
+                return Err(Error::new(ErrorKind::Config, message));
+            }
+        }
     }
-    names
-        .iter()
-        .map(|name| {
-            let name = name.replace('-', "_");
-            PLANS.iter().find(|plan| plan.name == name).map(Plan::dataset).ok_or_else(|| {
-                let known: Vec<&str> = PLANS.iter().map(|plan| plan.name).collect();
-                Error::new(ErrorKind::Config, format!("there is no dataset '{name}'; there are {}", known.join(", ")))
-            })
-        })
-        .collect()
+    let all = PLANS.iter().filter(|_| names.is_empty());
+    Ok(wanted.into_iter().chain(all).map(Plan::dataset).collect())
+}
+
+/// Names that are alike, by Jaro and Winkler, are more so than this.
+const ALIKE: f64 = 0.8;
+
+/// The one among names that somebody is likely to have meant.
+fn near<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let alike = known.iter().map(|other| (strsim::jaro_winkler(&name.to_lowercase(), other), *other));
+    alike.filter(|(alike, _)| *alike > ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use chrono::{NaiveDate, Utc};
 use deltalake_core::kernel::Add;
@@ -12,25 +13,22 @@ use super::ledger::Bounds;
 use super::leftover::Files;
 use super::plan::{Plan, Take};
 use super::stats;
-use crate::dataset::{Mode, Progress};
+use crate::column::Column;
+use crate::dataset::{Dataset, Mode, Progress};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::fault;
 use crate::file::sync_folder;
-use crate::snapshot::{OnProgress, Rows, Snapshot, Written};
-
-/// A file to write: which rows of which plan's dataset.
-pub(super) struct Task {
-    pub(super) dataset: usize,
-    pub(super) day: Option<NaiveDate>,
-    pub(super) rows: Rows,
-    pub(super) path: PathBuf,
-}
+use crate::parquet_file::Written;
+use crate::readers::{Readers, Task};
+use crate::snapshot::{OnProgress, Rows};
 
 /// A plan whose files are written and whose commit is still to come.
 pub(super) struct Draft {
     pub(super) root: PathBuf,
     pub(super) plan: Plan,
     pub(super) parts: Vec<Part>,
+    /// When the export began.
+    pub(super) began: Instant,
 }
 
 /// A data file, written.
@@ -70,27 +68,21 @@ fn tasks(root: &Path, plans: &[Plan]) -> Vec<Task> {
 
 /// Writes the tasks' files and syncs them; one without rows is not there then. The results are in the order
 /// of the tasks.
-async fn write_all(snapshot: &Snapshot<'_>, plans: &[Plan], tasks: &[Task], progress: OnProgress<'_>) -> Result<Vec<Written>> {
-    let mut all = Vec::with_capacity(tasks.len());
-    let mut before = vec![0; plans.len()];
-    for task in tasks {
-        let plan = &plans[task.dataset];
-        let (done, total_rows) = (before[task.dataset], plan.owed.map(|(_, most)| most).filter(|most| *most < u64::MAX));
-        let on_rows = |rows| progress(Progress { dataset: &plan.dataset.name, day: task.day, rows: done + rows, total_rows });
-        let written = snapshot.write(&plan.dataset, &plan.columns, &task.rows, &task.path, on_rows).await?;
-        before[task.dataset] += written.rows;
-        if written.rows == 0 {
-            fs::remove_file(&task.path).map_err(|e| ExportError::lake(&format!("removing {}", task.path.display()), e))?;
-        }
-        all.push(written);
-    }
-    Ok(all)
+async fn write_all(readers: &Readers<'_>, plans: &[Plan], tasks: &[Task], progress: OnProgress<'_>) -> Result<Vec<Written>> {
+    let datasets: Vec<Dataset> = plans.iter().map(|plan| plan.dataset.clone()).collect();
+    let columns: Vec<Vec<Column>> = plans.iter().map(|plan| plan.columns.clone()).collect();
+    // Of tables that the ledger does not know it is not known, and they are small.
+    let total = plans.iter().filter_map(|plan| plan.owed.map(|(_, most)| most).filter(|most| *most < u64::MAX)).sum();
+    let total_rows = Some(total).filter(|total| *total > 0);
+    let mut on_rows = |p: Progress<'_>| progress(Progress { total_rows, ..p });
+    readers.run(&datasets, &columns, tasks.to_vec(), &mut on_rows).await
 }
 
 /// Writes the files of all plans; `files` removes them should it be dropped before they are published.
 pub(super) async fn write(
-    snapshot: &Snapshot<'_>,
+    readers: &Readers<'_>,
     root: &Path,
+    began: Instant,
     plans: Vec<Plan>,
     unverified: bool,
     files: &mut Files,
@@ -105,13 +97,13 @@ pub(super) async fn write(
     for folder in &folders {
         fault::step(folder).and_then(|()| fs::create_dir_all(folder)).map_err(failed)?;
     }
-    let written = write_all(snapshot, &plans, &tasks, progress).await?;
+    let written = write_all(readers, &plans, &tasks, progress).await?;
     // A file's name is on disk when its folder is, and a folder's when the one above is.
     let above: BTreeSet<&Path> = folders.iter().filter_map(|folder| folder.parent()).filter(|above| above.starts_with(root)).collect();
     for folder in folders.into_iter().chain(above).chain([root]) {
         fault::step(folder).and_then(|()| sync_folder(folder)).map_err(failed)?;
     }
-    let mut drafts: Vec<Draft> = plans.into_iter().map(|plan| Draft { root: root.to_owned(), plan, parts: Vec::new() }).collect();
+    let mut drafts: Vec<Draft> = plans.into_iter().map(|plan| Draft { root: root.to_owned(), plan, parts: Vec::new(), began }).collect();
     for (task, written) in tasks.into_iter().zip(written) {
         if written.rows > 0 {
             drafts[task.dataset].add(task, &written)?;

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::store::{is_draft, put_file};
 use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::fault;
 
 /// Says that a folder is a lake of this crate's and of which source, and is locked by the exporter at work.
 const MARKER: &str = "_lake.json";
@@ -34,29 +35,83 @@ pub(super) fn folder(lake: &str) -> Result<PathBuf> {
     path.ok_or_else(|| ExportError::new(ExportErrorKind::Config, format!("'{lake}' is neither a folder nor a file:// URL")))
 }
 
+/// A lake that is locked. One that this made is gone when it is dropped, unless it was [kept](Entered::keep).
+pub(super) struct Entered {
+    root: PathBuf,
+    /// Folders that were not there, the innermost first.
+    folders: Vec<PathBuf>,
+    marker: Option<PathBuf>,
+    /// Dropped last.
+    _lock: Option<File>,
+}
+
+impl Entered {
+    /// Something is about to be published.
+    pub(super) fn keep(&mut self) {
+        self.folders.clear();
+        self.marker = None;
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if fault::killed(&self.root) {
+            return;
+        }
+        if let Some(marker) = &self.marker {
+            let _ = fs::remove_file(marker);
+        }
+        for folder in &self.folders {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
 /// Makes sure that the folder is a lake of this source, or makes it one, and locks it.
-pub(super) fn enter(root: &Path, source: Option<&str>) -> Result<File> {
+pub(super) fn enter(root: &Path, source: Option<&str>) -> Result<Entered> {
     let doing = format!("the lake {}", root.display());
     let failed = |e| ExportError::lake(&doing, e);
+    let busy = || {
+        let message = format!("{doing} is being written by another export; wait for it, then run this again");
+        Err(ExportError::new(ExportErrorKind::Conflict, message))
+    };
+    let folders = root.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+    let mut entered = Entered { root: root.to_owned(), folders, marker: None, _lock: None };
     fs::create_dir_all(root).map_err(failed)?;
     let marker = root.join(MARKER);
+    let mut is_mine = false;
     if !look(root, source)? {
         let text = json!({"format": FORMAT, "layout": "one Delta table a folder", "source": source});
         match put_file(&marker, &[format!("{text}\n").as_bytes()], true) {
             // Another exporter was quicker.
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => look(root, source).map(drop)?,
-            made => made.map_err(failed)?,
+            made => made.map(|()| is_mine = true).map_err(failed)?,
         }
     }
     let file = File::options().read(true).write(true).open(&marker).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ExportError::new(
-            ExportErrorKind::Conflict,
-            format!("{doing} is being written by another export; wait for it, then run this again"),
-        )),
-        Err(TryLockError::Error(e)) => Err(failed(e)),
+        // The one who held it has taken the lake away again that he had made.
+        Ok(()) if !is_at(&file, &marker) => return busy(),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return busy(),
+        Err(TryLockError::Error(e)) => return Err(failed(e)),
     }
+    // Whoever has the lock, has what he made to himself.
+    entered.marker = is_mine.then_some(marker);
+    entered._lock = Some(file);
+    Ok(entered)
+}
+
+/// Whether a file is the one at this path.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let number = |metadata: std::io::Result<fs::Metadata>| metadata.map(|m| (m.dev(), m.ino())).ok();
+        number(file.metadata()) == number(path.metadata())
+    }
+    #[cfg(not(unix))]
+    path.exists()
 }
 
 /// Whether the folder is a lake of this source; `false` where nothing is there yet.

@@ -13,18 +13,20 @@ mod versions;
 mod watermark;
 
 use std::path::Path;
+use std::time::Instant;
 
 use tokio::sync::RwLock;
 use tokio_postgres::Client;
 
 use self::draft::Draft;
-use self::folder::{enter, folder, look};
+use self::folder::{Entered, enter, folder, look};
 use self::held::Held;
 use self::leftover::{Files, tidy};
 use self::plan::Plan;
 use self::watermark::Server;
 use crate::dataset::{Dataset, Exported, Options, Planned};
 use crate::error::{ExportError, Result};
+use crate::readers::Readers;
 use crate::snapshot::{OnProgress, Snapshot};
 
 /// The partition column.
@@ -58,21 +60,22 @@ pub async fn export_lake(
     options: &Options,
     progress: OnProgress<'_>,
 ) -> Result<Vec<Exported>> {
+    let began = Instant::now();
     for dataset in datasets {
         dataset.check()?;
     }
     let root = folder(lake)?;
-    let lock = enter(&root, options.source.as_deref())?;
+    let mut entered = enter(&root, options.source.as_deref())?;
     tidy(&root).await?;
-    let snapshot = Snapshot::open(client, datasets).await?;
-    let plans = plan(&snapshot, &root, datasets, options).await?;
+    let readers = Readers::open(client, datasets, options).await?;
+    let plans = plan(&readers.snapshot, &root, datasets, options).await?;
     let mut files = Files::new(&root);
-    let drafts = draft::write(&snapshot, &root, plans, options.unverified, &mut files, progress).await?;
-    snapshot.close().await?;
+    let drafts = draft::write(&readers, &root, began, plans, options.unverified, &mut files, progress).await?;
+    readers.close().await?;
     let publishing = PUBLISHING.read().await;
     let task = tokio::spawn(async move {
-        let _held = (publishing, lock);
-        publish(&root, drafts, files).await
+        let _publishing = publishing;
+        publish(&root, drafts, files, &mut entered).await
     });
     task.await.unwrap_or_else(|e| Err(ExportError::lake("publishing the lake", e)))
 }
@@ -111,7 +114,7 @@ async fn plan(snapshot: &Snapshot<'_>, root: &Path, datasets: &[Dataset], option
 /// # Errors
 /// As [`export_lake`]'s, before it reads anything.
 pub fn check_lake(lake: &str, source: &str) -> Result<()> {
-    enter(&folder(lake)?, Some(source)).map(drop)
+    enter(&folder(lake)?, Some(source)).map(|mut entered| entered.keep())
 }
 
 /// Waits until no export of this process is between its first and its last commit.
@@ -119,10 +122,11 @@ pub async fn publishing_ended() {
     drop(PUBLISHING.write().await);
 }
 
-async fn publish(root: &Path, drafts: Vec<Draft>, mut files: Files) -> Result<Vec<Exported>> {
+async fn publish(root: &Path, drafts: Vec<Draft>, mut files: Files, entered: &mut Entered) -> Result<Vec<Exported>> {
     for draft in &drafts {
         draft.try_log()?;
     }
+    entered.keep();
     let mut exported: Vec<Exported> = Vec::with_capacity(drafts.len());
     let mut left: Vec<String> = drafts.iter().map(|d| d.plan.dataset.name.clone()).collect();
     for draft in drafts {

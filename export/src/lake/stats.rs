@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::column::Column;
 use crate::error::{ExportError, Result};
-use crate::snapshot::Written;
+use crate::parquet_file::Written;
 
 /// Columns that get bounds, as many as other writers of Delta tables give.
 const INDEXED: usize = 32;
