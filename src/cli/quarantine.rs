@@ -114,14 +114,20 @@ async fn resolve_each(ids: Vec<i64>, output: Output, mut resolve: impl AsyncFnMu
             }
         }
     }
-    if !(results.is_empty() && failed.is_some()) {
-        output.print(&results, |results| results_text(results))?;
+    if let Some(error) = failed {
+        if results.is_empty() {
+            return Err(error);
+        }
+        if !output.is_json() {
+            output.print(&results, |results| results_text(results))?;
+            return Err(error);
+        }
+        // One document: the error, which tells of the others.
+        let others: Vec<String> = results.iter().map(|r| format!("{} {}", r.quarantine_id, word(r.outcome))).collect();
+        return Err(error.with(&format!("the other rows: {}", others.join(", "))));
     }
-    match failed {
-        Some(error) => Err(error),
-        None if results.iter().any(|result| result.outcome == ResolveOutcome::Refused) => Ok(Ending::Finding),
-        None => Ok(Ending::Done),
-    }
+    output.print(&results, |results| results_text(results))?;
+    if results.iter().any(|result| result.outcome == ResolveOutcome::Refused) { Ok(Ending::Finding) } else { Ok(Ending::Done) }
 }
 
 async fn waiting(store: &Store, table: Option<String>) -> Result<Vec<i64>> {
@@ -201,14 +207,17 @@ fn results_text(results: &[Resolved]) -> String {
         return "nothing waits in quarantine".to_owned();
     }
     let line = |result: &Resolved| {
-        let word = match result.outcome {
-            ResolveOutcome::Stored => "stored",
-            ResolveOutcome::Refused => "refused again",
-            ResolveOutcome::Dropped => "dropped",
-            ResolveOutcome::Already => "nothing done",
-        };
         let reason = result.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        format!("{}: {word}{reason}\n", result.quarantine_id)
+        format!("{}: {}{reason}\n", result.quarantine_id, word(result.outcome))
     };
     results.iter().map(line).collect()
+}
+
+fn word(outcome: ResolveOutcome) -> &'static str {
+    match outcome {
+        ResolveOutcome::Stored => "stored",
+        ResolveOutcome::Refused => "refused again",
+        ResolveOutcome::Dropped => "dropped",
+        ResolveOutcome::Already => "nothing done",
+    }
 }
