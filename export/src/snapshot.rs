@@ -94,7 +94,7 @@ impl<'a> Snapshot<'a> {
             conditions.push(format!("{time} < {}", literal(day_end(to))));
         }
         let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        // Days are counted in microseconds from one midnight, which takes half the time that a time zone's days do.
+        // Days are counted in microseconds from one midnight, which is cheaper than a time zone's days.
         let query = format!(
             "SELECT date_bin(INTERVAL '1 day', {time}, TIMESTAMPTZ '2000-01-01 00:00+00'), count(*) FROM ({}) AS dataset{filter}
              GROUP BY 1 ORDER BY 1",
