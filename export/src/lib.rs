@@ -18,7 +18,6 @@ mod error;
 mod fields;
 mod file;
 mod lake;
-mod numeric;
 mod order;
 mod parquet_file;
 mod read;
@@ -26,6 +25,7 @@ mod readers;
 mod snapshot;
 mod table;
 
+pub use column::NumericAs;
 pub use connect::Connector;
 pub use dataset::{Dataset, Exported, Options, Progress};
 pub use error::{ExportError, ExportErrorKind};

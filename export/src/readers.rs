@@ -221,7 +221,7 @@ fn decode(run: &Run, mut incoming: mpsc::Receiver<Part>) -> Result<()> {
             (Part::Begin(at), _) => {
                 let piece = &run.pieces[at];
                 let (name, columns) = &run.datasets[run.tasks[piece.task].dataset];
-                under_way = Some((piece, Decoder::new(name, columns)));
+                under_way = Some((piece, Decoder::new(name, columns, piece.rows)));
             }
             (Part::Block(block), Some((piece, decoder))) => {
                 let before = decoder.rows();

@@ -14,7 +14,7 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 use url::Url;
 
-use crate::column::Column;
+use crate::column::{Column, Place};
 use crate::dataset::{Dataset, Exported, Options, Progress};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::file::sync_folder;
@@ -72,7 +72,7 @@ impl Draft {
         let (mut tasks, mut counted, mut expected, mut totals) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
         for (at, dataset) in datasets.iter().enumerate() {
             let path = root.join(&dataset.name);
-            columns.push(snapshot.columns(dataset).await?);
+            columns.push(snapshot.columns(dataset, Place::Lake).await?);
             let first_whole_day = snapshot.first_whole_day(dataset).await?;
             let (days, least) = match &dataset.time_column {
                 Some(time) => {

@@ -128,6 +128,7 @@ impl Plan {
             expected_rows,
             span,
             dropped_before: self.time_column.map(|_| horizon),
+            ..Dataset::default()
         }
     }
 }

@@ -9,7 +9,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::harness;
 
-fn read(path: &Path) -> RecordBatch {
+pub(crate) fn read(path: &Path) -> RecordBatch {
     let builder = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap();
     let schema = builder.schema().clone();
     let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
@@ -21,7 +21,7 @@ fn dataset(query: &str) -> Dataset {
 }
 
 /// Paths that the newest version of a Delta table is made of, by its log.
-fn live_files(table: &Path) -> Vec<String> {
+pub(crate) fn live_files(table: &Path) -> Vec<String> {
     let mut live = std::collections::BTreeSet::new();
     let mut logs: Vec<_> = std::fs::read_dir(table.join("_delta_log"))
         .unwrap()
@@ -92,9 +92,8 @@ async fn what_has_no_exact_place_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     for (query, words) in [
         ("SELECT 1::numeric AS n", "thing.n: numeric without precision"),
-        ("SELECT 'NaN'::numeric(5,2) AS n", "thing.n: NaN"),
-        ("SELECT 'infinity'::timestamptz AS t", "thing.t: an infinite time"),
-        ("SELECT '1 day'::interval AS i", "thing.i: type interval"),
+        ("SELECT 'infinity'::timestamptz AS t", "thing.t, row 1: an infinite time"),
+        ("SELECT 1::money AS m", "thing.m: type money"),
         ("SELECT 1 AS a, 2 AS a", "two columns named a"),
     ] {
         let error =

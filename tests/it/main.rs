@@ -15,6 +15,7 @@ mod durability;
 mod embedded;
 mod export;
 mod export_snapshot;
+mod export_types;
 mod fault;
 mod hosts;
 mod ingest;
