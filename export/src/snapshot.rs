@@ -1,7 +1,7 @@
 //! One consistent state of the database, read dataset by dataset.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
-use tokio_postgres::{Client, IsolationLevel, Transaction};
+use tokio_postgres::{Client, Column as PgColumn, IsolationLevel, Transaction};
 
 use crate::column::{Column, Modifiers, Place};
 use crate::dataset::{Dataset, Options, Progress, quote};
@@ -67,6 +67,11 @@ impl<'a> Snapshot<'a> {
         let failed = |e| ExportError::database(&format!("dataset {}", dataset.name), e);
         let statement = self.tx.prepare(&dataset.query).await.map_err(failed)?;
         let modifiers = Modifiers::read(self.client(), statement.columns()).await.map_err(failed)?;
+        if let Some((name, _)) = dataset.numeric.iter().find(|(name, _)| statement.columns().iter().all(|c| c.name() != name)) {
+            let known: Vec<&str> = statement.columns().iter().map(PgColumn::name).collect();
+            let message = format!("dataset {} has no column {name} to write as a numeric; it has {}", dataset.name, known.join(", "));
+            return Err(ExportError::new(ExportErrorKind::Config, message));
+        }
         let mut columns: Vec<Column> = Vec::new();
         for column in statement.columns() {
             if columns.iter().any(|c| c.name == column.name()) {
@@ -74,11 +79,6 @@ impl<'a> Snapshot<'a> {
                 return Err(ExportError::new(ExportErrorKind::Config, message));
             }
             columns.push(Column::new(dataset, column, &modifiers, place)?);
-        }
-        if let Some((name, _)) = dataset.numeric.iter().find(|(name, _)| columns.iter().all(|c| c.name != *name)) {
-            let known: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-            let message = format!("dataset {} has no column {name} to write as a numeric; it has {}", dataset.name, known.join(", "));
-            return Err(ExportError::new(ExportErrorKind::Config, message));
         }
         if let Some(time) = &dataset.time_column
             && !columns.iter().any(|c| c.name == *time && c.is_timestamptz())

@@ -137,8 +137,13 @@ impl Draft {
     fn add(&mut self, task: &Task, written: Written) -> Result<()> {
         let folder = task.path.parent().unwrap_or(&self.path);
         sync_folder(folder).map_err(|e| ExportError::lake(&format!("writing {}", task.path.display()), e))?;
-        let nulls: serde_json::Map<String, serde_json::Value> =
-            self.columns.iter().zip(&written.nulls).map(|(column, nulls)| (column.name.clone(), json!(nulls))).collect();
+        let nulls: serde_json::Map<String, serde_json::Value> = self
+            .columns
+            .iter()
+            .zip(&written.nulls)
+            .filter(|(c, _)| c.has_null_count())
+            .map(|(column, nulls)| (column.name.clone(), json!(nulls)))
+            .collect();
         let add = Add {
             path: task.path.strip_prefix(&self.path).unwrap_or(&task.path).to_string_lossy().into_owned(),
             partition_values: task.day.map(|day| HashMap::from([(DAY.to_owned(), Some(day.to_string()))])).unwrap_or_default(),

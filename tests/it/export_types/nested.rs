@@ -8,12 +8,12 @@ async fn domain() {
     Case { setup, ..Case::new("price") }.holds(&["0.01", "99999999.99"]).await;
     // The modifier is that of the domain below.
     Case { setup, ..Case::new("dear") }.holds(&["100.01"]).await;
-    Case { setup, expected: "v::text", ..Case::new("words") }.holds(&["'{a,NULL,b}'", "'{}'"]).await;
+    Case { setup, arrays: false, ..Case::new("words") }.holds(&["'{a,NULL,b}'", "'{}'"]).await;
 }
 
 #[tokio::test]
 async fn arrays() {
-    let case = |type_| Case { arrays: false, ..Case::new(type_) };
+    let case = |type_| Case { arrays: false, expected: "replace(v::text, '\"', '')", ..Case::new(type_) };
     case("int[]").holds(&["'{}'", "'{1,NULL,-2147483648}'", "'{NULL}'"]).await;
     case("text[]").holds(&["'{}'", "'{a,NULL,b c}'"]).await;
     case("numeric(10,2)[]").holds(&["'{1.5,NULL,99999999.99}'"]).await;
@@ -48,14 +48,14 @@ async fn ranges() {
 async fn composites() {
     let setup = "CREATE TYPE colour AS ENUM ('red', 'green'); CREATE DOMAIN positive AS numeric(7,3);
         CREATE TYPE point3 AS (x int, y float8, label varchar(9));
-        CREATE TYPE line AS (a point3, gone int, price numeric(10,2), p positive, c colour, tags text[], more point3[], u interval, at timestamp);
-        ALTER TYPE line DROP ATTRIBUTE gone";
+        CREATE TYPE leg AS (a point3, gone int, price numeric(10,2), p positive, c colour, tags text[], more point3[], u interval, at timestamp);
+        ALTER TYPE leg DROP ATTRIBUTE gone";
     let case = |type_| Case { setup, expected: "translate(v::text, '\"\\', '')", ..Case::new(type_) };
     case("point3").holds(&["'(1,,abc)'", "'(,,)'", "'(-7,,)'"]).await;
-    case("line")
+    case("leg")
         .holds(&[
             "'(,1.50,2.125,green,\"{a,NULL}\",\"{}\",,\"2000-01-01 00:00:00\")'",
-            "ROW(ROW(1,NULL,'x'), 99999999.99, NULL, 'red', NULL, ARRAY[ROW(2,NULL,'y'),NULL]::point3[], NULL, NULL)::line",
+            "ROW(ROW(1,NULL,'x'), 99999999.99, NULL, 'red', NULL, ARRAY[ROW(2,NULL,'y'),NULL]::point3[], NULL, NULL)::leg",
         ])
         .await;
 
