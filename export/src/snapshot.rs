@@ -100,14 +100,18 @@ impl<'a> Snapshot<'a> {
             conditions.push(format!("{time} < {}", literal(day_end(to))));
         }
         let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let query =
-            format!("SELECT ({time} AT TIME ZONE 'UTC')::date, count(*) FROM ({}) AS dataset{filter} GROUP BY 1 ORDER BY 1", dataset.query);
+        // Days are counted in microseconds from one midnight, which takes half the time that a time zone's days do.
+        let query = format!(
+            "SELECT date_bin(INTERVAL '1 day', {time}, TIMESTAMPTZ '2000-01-01 00:00+00'), count(*) FROM ({}) AS dataset{filter}
+             GROUP BY 1 ORDER BY 1",
+            dataset.query
+        );
         let doing = format!("finding the days of dataset {}", dataset.name);
         let rows = self.tx.query(&query, &[]).await.map_err(|e| ExportError::database(&doing, e))?;
         rows.iter()
             .map(|row| {
-                let day = row.try_get::<_, NaiveDate>(0).map_err(|e| ExportError::database(&doing, e))?;
-                Ok((day, u64::try_from(row.get::<_, i64>(1)).unwrap_or_default()))
+                let day = row.try_get::<_, DateTime<Utc>>(0).map_err(|e| ExportError::database(&doing, e))?;
+                Ok((day.date_naive(), u64::try_from(row.get::<_, i64>(1)).unwrap_or_default()))
             })
             .collect()
     }
