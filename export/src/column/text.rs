@@ -2,6 +2,8 @@
 //!
 //! A `bpchar(n)` keeps the blanks that the server pads it with, as its driver and `COPY` show it.
 
+use std::fmt::Write as _;
+
 use arrow::datatypes::DataType;
 use deltalake_core::kernel::{DataType as DeltaType, PrimitiveType};
 
@@ -24,14 +26,17 @@ impl Mapping for Text {
     }
 }
 
-/// One byte; the byte 0 is shown as an empty text.
+/// One byte: 0 is shown as an empty text, and one past ASCII by its number, such as `\203`.
 pub(super) const CHAR: Spelled = Spelled { name: "\"char\"", spell: spell_char };
 
 fn spell_char(raw: &[u8], out: &mut String) -> Result<(), Refused> {
     match bytes(raw)? {
         [0] => {}
         [byte] if byte.is_ascii() => out.push(char::from(byte)),
-        [byte] => return Err(format!("the byte {byte} is no text; in the query, write ascii(x::text)")),
+        [byte] => {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\{byte:03o}");
+        }
     }
     Ok(())
 }
