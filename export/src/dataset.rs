@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
+use crate::column::NumericAs;
 use crate::connect::Connector;
 use crate::error::{ExportError, ExportErrorKind, Result};
 
@@ -23,6 +24,9 @@ pub struct Dataset {
     pub sort: Vec<String>,
     /// Text columns with few distinct values: written as dictionary-coded strings.
     pub dictionary: Vec<String>,
+    /// Columns and what their numerics are written as, those within arrays, ranges and composites included:
+    /// needed where the database doesn't say how many digits they have, heeded everywhere.
+    pub numeric: Vec<(String, NumericAs)>,
     /// Tables that the query reads, as SQL names: locked against being dropped or rewritten meanwhile.
     pub tables: Vec<String>,
     /// A SELECT of one `bigint`: rows that the dataset holds at least, in the same snapshot, from the time
@@ -214,6 +218,10 @@ impl Dataset {
         if self.name.is_empty() || !self.name.chars().all(good) || self.name.starts_with('_') {
             let message = format!("dataset name '{}': use lower-case letters, digits and _, a letter first", self.name);
             return Err(ExportError::new(ExportErrorKind::Config, message));
+        }
+        for (column, numeric) in &self.numeric {
+            let refuse = |why| ExportError::new(ExportErrorKind::Config, format!("{}.{column} as numeric {numeric}: {why}", self.name));
+            numeric.check().map_err(refuse)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio_postgres::Client;
 
+use crate::column::Place;
 use crate::dataset::{Dataset, Exported, Mode, Options, Progress};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::parquet_file::ParquetFile;
@@ -40,7 +41,7 @@ pub async fn export_file(
     let draft = room.0.join("draft.parquet");
     let datasets = std::slice::from_ref(dataset);
     let readers = Readers::open(client, datasets, options).await?;
-    let columns = [readers.snapshot.columns(dataset).await?];
+    let columns = [readers.snapshot.columns(dataset, Place::File).await?];
     let rows = if dataset.time_column.is_some() { Rows::Between(options.from, options.to) } else { Rows::All };
     let expected = readers.snapshot.expected_rows(dataset, options.from, options.to).await?;
     let mut on_rows = |p: Progress<'_>| progress(Progress { total_rows: expected, ..p });

@@ -21,7 +21,6 @@ mod fields;
 mod file;
 mod lake;
 mod nans;
-mod numeric;
 mod order;
 mod parquet_file;
 mod query;
@@ -30,6 +29,7 @@ mod readers;
 mod snapshot;
 mod sql;
 
+pub use column::NumericAs;
 pub use connect::Connector;
 pub use dataset::{Dataset, Exported, Mode, Options, Planned, PlannedDay, Progress, Why};
 pub use error::{ExportError, ExportErrorKind};

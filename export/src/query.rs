@@ -42,7 +42,7 @@ impl Dataset {
                 return refuse(ExportErrorKind::Config, &why);
             }
         }
-        check(&statement).or_else(|why| refuse(ExportErrorKind::Config, &why))?;
+        check(&statement).map_err(|why| ExportError::new(ExportErrorKind::Config, format!("{doing}: {why}")))?;
         let tables = tx.query(TABLES, &[]).await.map_err(failed)?.iter().map(|row| row.get(0)).collect();
         tx.rollback().await.map_err(failed)?;
         Ok(Self { name: name.to_owned(), query: query.to_owned(), tables, ..Self::default() })

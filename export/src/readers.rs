@@ -130,7 +130,7 @@ impl<'a> Readers<'a> {
         progress: OnProgress<'_>,
     ) -> Result<Vec<Written>> {
         let connections = 1 + self.others.len();
-        let (mut pieces, mut files) = (Vec::new(), Vec::new());
+        let (mut pieces, mut files) = (Vec::<Piece>::new(), Vec::new());
         for (at, task) in tasks.iter().enumerate() {
             let (dataset, columns) = (&datasets[task.dataset], &columns[task.dataset]);
             // Where there are many files, they are pieces enough.
@@ -143,7 +143,9 @@ impl<'a> Readers<'a> {
             pieces.extend(stretches.into_iter().enumerate().map(|(place, rows)| Piece { task: at, place, rows }));
         }
         let left: Vec<AtomicUsize> = tasks.iter().map(|_| AtomicUsize::new(0)).collect();
-        pieces.iter().for_each(|piece: &Piece| drop(left[piece.task].fetch_add(1, Ordering::Relaxed)));
+        for piece in &pieces {
+            left[piece.task].fetch_add(1, Ordering::Relaxed);
+        }
         let run = Arc::new(Run {
             datasets: datasets.iter().zip(columns).map(|(d, c)| (d.name.clone(), c.clone())).collect(),
             left,
@@ -245,7 +247,7 @@ fn decode(run: &Run, mut incoming: mpsc::Receiver<Part>) -> Result<()> {
             (Part::Begin(at), _) => {
                 let piece = &run.pieces[at];
                 let (name, columns) = &run.datasets[run.tasks[piece.task].dataset];
-                under_way = Some((piece, Decoder::new(name, columns)));
+                under_way = Some((piece, Decoder::new(name, columns, piece.rows.clone())));
             }
             (Part::Block(block), Some((piece, decoder))) => {
                 let before = decoder.rows();

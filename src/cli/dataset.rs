@@ -133,6 +133,7 @@ impl Plan {
             batch_column: in_ledger.then(|| "batch_id".to_owned()),
             fingerprint: (!in_ledger).then(|| fingerprint(self.name)),
             joined: self.query.contains("JOIN hitherto.module m").then(|| MODULE_NAMES.to_owned()),
+            ..Dataset::default()
         }
     }
 }

@@ -20,6 +20,7 @@ mod export_fault;
 mod export_incremental;
 mod export_schema;
 mod export_snapshot;
+mod export_types;
 mod fault;
 mod hosts;
 mod ingest;

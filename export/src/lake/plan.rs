@@ -11,7 +11,7 @@ use super::DAY;
 use super::held::Held;
 use super::ledger::{Bounds, Counts, Owed, Range, count, gaps, lines, runs, split};
 use super::watermark::{self, Server, Since, joined};
-use crate::column::Column;
+use crate::column::{Column, Place};
 use crate::dataset::{Dataset, Mode, Options, Planned, PlannedDay, Why};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::snapshot::{Snapshot, day_end, day_start};
@@ -60,7 +60,7 @@ impl Plan {
         held: Option<Held>,
         options: &Options,
     ) -> Result<Self> {
-        let columns = snapshot.columns(dataset).await?;
+        let columns = snapshot.columns(dataset, Place::Lake).await?;
         let mut plan = Self {
             dataset: dataset.clone(),
             held,
