@@ -9,7 +9,7 @@ use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use hitherto_export::{Dataset, ExportError, ExportErrorKind, Exported, Options, Planned, export_file, export_lake, plan_lake};
+use hitherto_export::{Dataset, ExportError, ExportErrorKind, Exported, NumericAs, Options, Planned, export_file, export_lake, plan_lake};
 use tokio_postgres::Client;
 
 use self::progress::Bar;
@@ -58,6 +58,9 @@ pub(super) struct Args {
     /// Publish even when there are fewer or more rows than the ledger says were stored
     #[arg(long)]
     unverified: bool,
+    /// What a numeric column without precision and scale becomes: a decimal of so many digits, some of them after the point, or text
+    #[arg(long, value_name = "COLUMN=P,S|COLUMN=text", value_parser = numeric)]
+    numeric: Vec<(String, NumericAs)>,
     /// How many connections read at once [default: one a core, 4 at most]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     connections: Option<u8>,
@@ -88,17 +91,17 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
 async fn export(args: Args, options: Options, sessions: &Sessions, output: Output) -> Result<Ending> {
     match (&args.lake, &args.file, &args.select) {
         (Some(lake), ..) if args.dry_run => {
-            let planned = lake_plan(sessions, lake, &args.dataset, options).await?;
+            let planned = lake_plan(sessions, lake, &chosen(&args.dataset, args.numeric)?, options).await?;
             output.print(&planned, |p| summary::planned(p))?;
         }
         (Some(lake), ..) => {
-            let exported = to_lake(sessions, lake, &args.dataset, options, output).await?;
+            let exported = to_lake(sessions, lake, &chosen(&args.dataset, args.numeric)?, options, output).await?;
             output.print(&exported, |e| summary::exported(e))?;
         }
         (None, Some(file), query) => {
             let exported = match query {
-                Some(query) => query_export(sessions, query, file, options, output).await.map_err(query_error)?,
-                None => file_export(sessions, &args.dataset, file, options, output).await?,
+                Some(query) => query_export(sessions, query, args.numeric, file, options, output).await.map_err(query_error)?,
+                None => file_export(sessions, chosen(&args.dataset, args.numeric)?, file, options, output).await?,
             };
             output.print(&[exported], |e| summary::exported(e))?;
         }
@@ -112,6 +115,9 @@ fn options(args: &Args) -> Result<Options> {
     let refuse = |why: String| Err(Error::new(ErrorKind::Config, why));
     if args.select.is_some() && (args.from.is_some() || args.to.is_some()) {
         return refuse("--select has no time column that --from and --to could mean; put the time into the query's WHERE".to_owned());
+    }
+    if let Some((column, _)) = args.numeric.iter().enumerate().find_map(|(at, n)| args.numeric[..at].iter().find(|other| other.0 == n.0)) {
+        return refuse(format!("--numeric says twice what {column} becomes"));
     }
     let told = |time: &Time| time.at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     for (flag, time) in [("--from", &args.from), ("--to", &args.to)] {
@@ -134,8 +140,30 @@ fn options(args: &Args) -> Result<Options> {
     })
 }
 
-async fn file_export(sessions: &Sessions, names: &[String], file: &Path, options: Options, output: Output) -> Result<Exported> {
-    let [dataset] = datasets(names)?.try_into().map_err(|_| {
+/// The datasets that were named, or all; one that is alone may be told what its numerics become.
+fn chosen(names: &[String], numeric: Vec<(String, NumericAs)>) -> Result<Vec<Dataset>> {
+    let mut chosen = datasets(names)?;
+    match chosen.as_mut_slice() {
+        [one] => one.numeric = numeric,
+        _ if numeric.is_empty() => {}
+        _ => {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "--numeric names a column of one dataset, or of a query; name the dataset with --dataset",
+            ));
+        }
+    }
+    Ok(chosen)
+}
+
+/// Reads COLUMN=P,S or COLUMN=text.
+fn numeric(text: &str) -> Result<(String, NumericAs), String> {
+    let (column, numeric) = text.rsplit_once('=').filter(|(column, _)| !column.is_empty()).ok_or("write COLUMN=38,18 or COLUMN=text")?;
+    Ok((column.to_owned(), numeric.parse()?))
+}
+
+async fn file_export(sessions: &Sessions, datasets: Vec<Dataset>, file: &Path, options: Options, output: Output) -> Result<Exported> {
+    let [dataset] = <[Dataset; 1]>::try_from(datasets).map_err(|_| {
         Error::new(
             ErrorKind::Config,
             "--file takes one dataset, or a query; name it with --dataset, give it with --select, or export a lake",
@@ -145,10 +173,17 @@ async fn file_export(sessions: &Sessions, names: &[String], file: &Path, options
     write_file(&mut client, &dataset, file, Options { connect, ..options }, output).await
 }
 
-async fn query_export(sessions: &Sessions, query: &str, file: &Path, options: Options, output: Output) -> Result<Exported> {
+async fn query_export(
+    sessions: &Sessions,
+    query: &str,
+    numeric: Vec<(String, NumericAs)>,
+    file: &Path,
+    options: Options,
+    output: Output,
+) -> Result<Exported> {
     let (mut client, connect) = sessions.first().await?;
     let dataset = Dataset::from_query(&mut client, "query", query).await.map_err(export_error)?;
-    write_file(&mut client, &dataset, file, Options { connect, ..options }, output).await
+    write_file(&mut client, &Dataset { numeric, ..dataset }, file, Options { connect, ..options }, output).await
 }
 
 async fn write_file(client: &mut Client, dataset: &Dataset, file: &Path, options: Options, output: Output) -> Result<Exported> {
@@ -159,11 +194,10 @@ async fn write_file(client: &mut Client, dataset: &Dataset, file: &Path, options
 /// Exports datasets (all when none is named) into a lake; the source is the database unless the options
 /// name another.
 pub(super) async fn lake_export(config: &Config, lake: &str, names: &[String], options: Options, output: Output) -> Result<Vec<Exported>> {
-    to_lake(&Sessions::new(config), lake, names, options, output).await
+    to_lake(&Sessions::new(config), lake, &datasets(names)?, options, output).await
 }
 
-async fn to_lake(sessions: &Sessions, lake: &str, names: &[String], mut options: Options, output: Output) -> Result<Vec<Exported>> {
-    let datasets = datasets(names)?;
+async fn to_lake(sessions: &Sessions, lake: &str, datasets: &[Dataset], mut options: Options, output: Output) -> Result<Vec<Exported>> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~:".contains(c);
     if !std::path::absolute(lake).is_ok_and(|path| path.to_string_lossy().chars().all(plain)) {
         tracing::warn!(
@@ -174,7 +208,7 @@ async fn to_lake(sessions: &Sessions, lake: &str, names: &[String], mut options:
     options.connect = connect;
     complete(&mut options, &client).await?;
     let bar = Bar::new(output);
-    export_lake(&mut client, lake, &datasets, &options, &mut |p| bar.show(p)).await.map_err(export_error)
+    export_lake(&mut client, lake, datasets, &options, &mut |p| bar.show(p)).await.map_err(export_error)
 }
 
 /// What a lake must know of the database.
@@ -187,11 +221,10 @@ async fn complete(options: &mut Options, client: &Client) -> Result<()> {
     Ok(())
 }
 
-async fn lake_plan(sessions: &Sessions, lake: &str, names: &[String], mut options: Options) -> Result<Vec<Planned>> {
-    let datasets = datasets(names)?;
+async fn lake_plan(sessions: &Sessions, lake: &str, datasets: &[Dataset], mut options: Options) -> Result<Vec<Planned>> {
     let (mut client, _) = sessions.first().await?;
     complete(&mut options, &client).await?;
-    plan_lake(&mut client, lake, &datasets, &options).await.map_err(export_error)
+    plan_lake(&mut client, lake, datasets, &options).await.map_err(export_error)
 }
 
 /// A database goes by when its schema was made: unlike its address and its name, that stays with it.
