@@ -43,7 +43,12 @@ pub(super) fn of_file(file: &Path, columns: &[Column], written: &Written) -> Res
     let metadata = ParquetMetaDataReader::new().parse_and_finish(&open).map_err(|e| ExportError::lake(&doing, e))?;
     let mut statistics = Statistics {
         num_records: written.rows,
-        null_count: columns.iter().zip(&written.nulls).map(|(column, nulls)| (column.name.as_str(), *nulls)).collect(),
+        null_count: columns
+            .iter()
+            .zip(&written.nulls)
+            .filter(|(column, _)| column.has_null_count())
+            .map(|(column, nulls)| (column.name.as_str(), *nulls))
+            .collect(),
         min_values: BTreeMap::new(),
         max_values: BTreeMap::new(),
     };
