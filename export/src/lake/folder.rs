@@ -15,6 +15,16 @@ const MARKER: &str = "_lake.json";
 /// What the marker calls this layout.
 const FORMAT: u64 = 1;
 
+/// While it lives, no other export writes into the lake.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a program that is just being started and still has the file open.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The lake's folder, absolute.
 pub(super) fn folder(lake: &str) -> Result<PathBuf> {
     let path = match lake.split_once("://") {
@@ -42,7 +52,7 @@ pub(super) struct Entered {
     folders: Vec<PathBuf>,
     marker: Option<PathBuf>,
     /// Dropped last.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Entered {
@@ -98,7 +108,7 @@ pub(super) fn enter(root: &Path, source: Option<&str>) -> Result<Entered> {
     }
     // Whoever has the lock, has what he made to himself.
     entered.marker = is_mine.then_some(marker);
-    entered._lock = Some(file);
+    entered._lock = Some(Lock(file));
     Ok(entered)
 }
 

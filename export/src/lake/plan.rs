@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::DAY;
 use super::held::Held;
-use super::ledger::{Bounds, Counts, Owed, Range, count, gaps, lines, runs, split};
+use super::ledger::{Bounds, Counts, Owed, Range, came, count, gaps, lines, runs, split};
 use super::watermark::{self, Server, Since, joined};
 use crate::column::{Column, Place};
 use crate::dataset::{Dataset, Mode, Options, Planned, PlannedDay, Why};
@@ -203,7 +203,13 @@ impl Plan {
             let lines = lines(snapshot, &self.dataset, ledger, 0, hull).await?;
             let covered =
                 |first: NaiveDate, last: NaiveDate| first.iter_days().take_while(|day| *day <= last).all(|day| dirty.contains(&day));
-            self.take_whole(Owed::of(&lines, &split, dirty.iter().copied(), covered));
+            let mut owed = Owed::of(&lines, &split, dirty.iter().copied(), covered);
+            if let Some(held) = &self.held {
+                // What the lake has of a day is there still, and no more than the fresh lines tell of came to it.
+                let came = came(&fresh, &split);
+                owed.tighten(|day| (held.rows(day), held.rows(day).saturating_add(came(day))));
+            }
+            self.take_whole(owed);
         }
         let mut counts = Counts::new();
         for run in runs(&old) {
