@@ -50,7 +50,7 @@ fn spell_ipv6(address: [u8; 16], out: &mut String) {
         }
     }
     let holds_ipv4 = zeros.start == 0 && (zeros.len() == 6 || zeros.len() == 5 && words[5] == 0xFFFF);
-    for at in 0..8 {
+    for (at, word) in words.iter().enumerate() {
         if zeros.contains(&at) {
             if at == zeros.start {
                 out.push(':');
@@ -64,7 +64,7 @@ fn spell_ipv6(address: [u8; 16], out: &mut String) {
             let _ = write!(out, "{}", Ipv4Addr::new(address[12], address[13], address[14], address[15]));
             return;
         }
-        let _ = write!(out, "{:x}", words[at]);
+        let _ = write!(out, "{word:x}");
     }
     if zeros.end == 8 && !zeros.is_empty() {
         out.push(':');
