@@ -219,7 +219,7 @@ async fn rows_that_the_ledger_does_not_tell_of_and_rows_that_are_gone_keep_an_ex
     // One by hand, one lost, in days that are written anew.
     for (harm, mend, told) in [
         ("INSERT INTO r SELECT at, 99, batch FROM r WHERE n = 1", "DELETE FROM r WHERE n = 99", "the ledger tells of"),
-        ("UPDATE r SET at = at + '1 day' WHERE n = 2", "UPDATE r SET at = at - '1 day' WHERE n = 2", "must be there"),
+        ("UPDATE r SET at = at + INTERVAL '1 day' WHERE n = 2", "UPDATE r SET at = at - INTERVAL '1 day' WHERE n = 2", "must be there"),
     ] {
         lab.store(&[noon(1)]).await;
         lab.client.batch_execute(harm).await.unwrap();
