@@ -36,7 +36,7 @@ fault: ## The long fault suite: killed servers and writers, cut and stalled conn
 bench: ## Writer against psql and others, export against COPY, DuckDB and ADBC, lines of JSON, percentiles, the orders' fold, a trail among 10,000,000 order events
 	@scripts/setup.sh test
 	@scripts/setup.sh bench
-	cargo bench --bench ingest --bench lines --bench export --bench pipe --bench order --bench trail
+	cargo bench --bench ingest --bench lines --bench export --bench pipe --bench order --bench trail --bench lake
 
 lint: ## Format, clippy, documentation, licences
 	cargo fmt --all --check

@@ -48,7 +48,7 @@ if [ "${1:-}" = test ] || [ "${1:-}" = notebook ]; then
         rm -rf .venv
         python3 -m venv .venv || { apt_install python3-venv && python3 -m venv .venv; } || missing "Python's venv" "sudo apt-get install python3-venv"
     fi
-    for part in notebooks tests/legacy; do
+    for part in notebooks tests/legacy tests/readers; do
         [ "$part" = notebooks ] || [ "$1" = test ] || continue
         noted=.venv/$(basename "$part")-requirements.txt
         if ! cmp -s "$part/requirements.txt" "$noted"; then

@@ -29,7 +29,8 @@ struct Estimate {
 /// partitioned by, days or weeks since 1970, where rows are not too many for that. Rows that are few,
 /// that have no time or are not to be found by it stay together.
 pub(crate) async fn cut(snapshot: &Snapshot<'_>, dataset: &Dataset, rows: Rows) -> Result<Vec<Rows>> {
-    let (Some(time), Rows::Between(from, to)) = (&dataset.time_column, rows) else { return Ok(vec![rows]) };
+    let (Some(time), Rows::Between(from, to)) = (&dataset.time_column, &rows) else { return Ok(vec![rows]) };
+    let (from, to) = (*from, *to);
     let select = rows.select(dataset);
     let whole = estimate(snapshot, &select).await?;
     if whole.bytes < 2.0 * STRETCH || !snapshot.has_no_nulls(dataset, time).await? {

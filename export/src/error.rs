@@ -8,14 +8,18 @@ use std::fmt;
 pub enum ExportErrorKind {
     /// A dataset, path or option can't be used as it stands.
     Config,
-    /// The connection was lost.
+    /// The database, or the object store, is out of reach.
     Unreachable,
+    /// The object store refuses: no credentials, wrong ones, or ones that may not do this.
+    Denied,
     /// The database answered with an error.
     Database,
     /// A column's type, or a value of it, has no exact place in Parquet.
     Unsupported,
     /// Fewer rows were read than must be there.
     Incomplete,
+    /// More rows were read than the ledger tells of.
+    Surplus,
     /// The lake or file can't be written, or holds something else.
     Lake,
     /// Somebody else exports into the same lake.
@@ -44,7 +48,11 @@ impl ExportError {
     }
 
     pub(crate) fn lake(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self { kind: ExportErrorKind::Lake, message: format!("{doing}: {error}"), source: Some(Box::new(error)) }
+        match crate::place::s3::told(&error) {
+            // An object store's answer may hold keys and signatures: it is not handed on.
+            Some((kind, words)) => Self::new(kind, format!("{doing}: {words}")),
+            None => Self { kind: ExportErrorKind::Lake, message: format!("{doing}: {error}"), source: Some(Box::new(error)) },
+        }
     }
 
     /// The same error with more words.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio_postgres::Client;
 
-use crate::dataset::{Dataset, Exported, Options, Progress};
+use crate::dataset::{Dataset, Exported, Mode, Options, Progress};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::parquet_file::ParquetFile;
 use crate::read::schema;
@@ -57,6 +57,8 @@ pub async fn export_file(
         bytes: written.bytes,
         files: 1,
         days: 0,
+        mode: if options.from.is_some() || options.to.is_some() { Mode::Range } else { Mode::Full },
+        reason: "a file of its own".to_owned(),
         version: None,
         path: path.display().to_string(),
     })

@@ -15,6 +15,8 @@ use parquet::file::writer::SerializedFileWriter;
 
 use crate::encoding::properties;
 use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::fault;
+use crate::nans::Nans;
 use crate::order::order;
 
 /// Rows in a row group, at most.
@@ -40,6 +42,8 @@ pub(crate) struct Written {
     pub(crate) bytes: u64,
     /// NULLs by column.
     pub(crate) nulls: Vec<u64>,
+    /// Columns that hold NaN, which a Parquet file's statistics pass over.
+    pub(crate) nans: Nans,
 }
 
 struct State {
@@ -67,7 +71,7 @@ impl ParquetFile {
         let state = State {
             writer: None,
             encoders: None,
-            written: Written { nulls: vec![0; schema.fields().len()], ..Written::default() },
+            written: Written { nulls: vec![0; schema.fields().len()], nans: Nans::new(schema.fields().len()), ..Written::default() },
             pieces,
             turn: 0,
             waiting: BTreeMap::new(),
@@ -100,6 +104,7 @@ impl ParquetFile {
             start += length;
         }
         let mut state = self.state();
+        state.written.nans.note(batch);
         state.written.rows += batch.num_rows() as u64;
         state.written.nulls.iter_mut().for_each(|n| *n += nulls.next().unwrap_or_default());
         Ok(())
@@ -129,6 +134,7 @@ impl ParquetFile {
         {
             let close = || {
                 let file = writer.into_inner()?;
+                fault::step(&self.path)?;
                 // On disk before the commit that shows it.
                 file.sync_all()?;
                 Ok::<_, ParquetError>(file.metadata()?.len())
@@ -165,6 +171,7 @@ impl ParquetFile {
         if let Some(encoders) = &state.encoders {
             return Ok(encoders.clone());
         }
+        fault::step(&self.path).map_err(|e| self.failed(e))?;
         let file = File::options().write(true).create_new(true).open(&self.path).map_err(|e| self.failed(e))?;
         let properties = properties(batch, &self.sort).map_err(|e| self.failed(e))?;
         let writer = ArrowWriter::try_new(file, self.schema.clone(), Some(properties)).map_err(|e| self.failed(e))?;

@@ -130,8 +130,8 @@ impl<'a> Readers<'a> {
             let (dataset, columns) = (&datasets[task.dataset], &columns[task.dataset]);
             // Where there are many files, they are pieces enough.
             let stretches = match tasks.len() < 2 * connections {
-                true => cut(&self.snapshot, dataset, task.rows).await?,
-                false => vec![task.rows],
+                true => cut(&self.snapshot, dataset, task.rows.clone()).await?,
+                false => vec![task.rows.clone()],
             };
             let sort = dataset.order().filter_map(|name| columns.iter().position(|c| c.name == *name)).collect();
             files.push(ParquetFile::new(&task.path, schema(columns), sort, stretches.len()));
@@ -174,7 +174,7 @@ async fn read(client: &Client, run: &Arc<Run>, datasets: &[Dataset], progress: &
                 let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
                 progress(Progress { dataset: &dataset.name, day: task.day, rows, total_rows: None });
             };
-            if !copy(client, dataset, at, run.pieces[at].rows, &parts, note).await? {
+            if !copy(client, dataset, at, run.pieces[at].rows.clone(), &parts, note).await? {
                 break;
             }
         }

@@ -1,7 +1,11 @@
 //! One consistent state of the database, read dataset by dataset.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
-use tokio_postgres::{Client, IsolationLevel, Transaction};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+use uuid::Uuid;
 
 use crate::column::Column;
 use crate::dataset::{Dataset, Options, Progress, quote};
@@ -58,6 +62,11 @@ impl<'a> Snapshot<'a> {
         self.tx.client()
     }
 
+    /// What a query of a few rows gives, in the snapshot.
+    pub(crate) async fn query(&self, doing: &str, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        self.tx.query(query, values).await.map_err(|e| ExportError::database(doing, e))
+    }
+
     pub(crate) async fn close(self) -> Result<()> {
         self.tx.commit().await.map_err(|e| ExportError::database("closing the snapshot", e))
     }
@@ -81,29 +90,6 @@ impl<'a> Snapshot<'a> {
             return Err(ExportError::new(ExportErrorKind::Config, message));
         }
         Ok(columns)
-    }
-
-    /// The days that have rows, with how many.
-    pub(crate) async fn days(&self, dataset: &Dataset, time: &str, options: &Options) -> Result<Vec<(NaiveDate, u64)>> {
-        let time = quote(time);
-        let mut conditions = Vec::new();
-        if let Some(from) = options.from {
-            conditions.push(format!("{time} >= {}", literal(day_start(from))));
-        }
-        if let Some(to) = options.to {
-            conditions.push(format!("{time} < {}", literal(day_end(to))));
-        }
-        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let query =
-            format!("SELECT ({time} AT TIME ZONE 'UTC')::date, count(*) FROM ({}) AS dataset{filter} GROUP BY 1 ORDER BY 1", dataset.query);
-        let doing = format!("finding the days of dataset {}", dataset.name);
-        let rows = self.tx.query(&query, &[]).await.map_err(|e| ExportError::database(&doing, e))?;
-        rows.iter()
-            .map(|row| {
-                let day = row.try_get::<_, NaiveDate>(0).map_err(|e| ExportError::database(&doing, e))?;
-                Ok((day, u64::try_from(row.get::<_, i64>(1)).unwrap_or_default()))
-            })
-            .collect()
     }
 
     /// Rows that the dataset must hold at least within these times.
@@ -138,11 +124,17 @@ pub(crate) fn lock_tables(datasets: &[Dataset]) -> Option<String> {
 }
 
 /// Which rows of a dataset.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Rows {
     All,
     /// From the first time on, before the second.
     Between(Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    /// Those of these batches alone, within such times.
+    Batches {
+        from: Option<DateTime<Utc>>,
+        to: Option<DateTime<Utc>>,
+        batches: Arc<[Uuid]>,
+    },
 }
 
 impl Rows {
@@ -150,13 +142,21 @@ impl Rows {
         Self::Between(Some(midnight(day)), Some(midnight(day + Days::new(1))))
     }
 
+    pub(crate) fn batches(day: NaiveDate, batches: Arc<[Uuid]>) -> Self {
+        Self::Batches { from: Some(midnight(day)), to: Some(midnight(day + Days::new(1))), batches }
+    }
+
     /// The SELECT of these rows.
     pub(crate) fn select(&self, dataset: &Dataset) -> String {
         let mut conditions = Vec::new();
-        if let (Some(time), Self::Between(from, to)) = (&dataset.time_column, self) {
+        if let (Some(time), Self::Between(from, to) | Self::Batches { from, to, .. }) = (&dataset.time_column, self) {
             let time = quote(time);
             conditions.extend(from.map(|t| format!("{time} >= {}", literal(t))));
             conditions.extend(to.map(|t| format!("{time} < {}", literal(t))));
+        }
+        if let (Some(batch), Self::Batches { batches, .. }) = (&dataset.batch_column, self) {
+            let batches: Vec<String> = batches.iter().map(Uuid::to_string).collect();
+            conditions.push(format!("{} = ANY ('{{{}}}'::uuid[])", quote(batch), batches.join(",")));
         }
         let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         format!("SELECT * FROM ({}) AS dataset{filter}", dataset.query)
@@ -174,12 +174,12 @@ pub(crate) fn day_end(time: DateTime<Utc>) -> DateTime<Utc> {
     if start == time { start } else { start + Days::new(1) }
 }
 
-fn midnight(day: NaiveDate) -> DateTime<Utc> {
+pub(crate) fn midnight(day: NaiveDate) -> DateTime<Utc> {
     day.and_time(NaiveTime::MIN).and_utc()
 }
 
 /// COPY takes no parameters: a time of our own making is written out.
-fn literal(time: DateTime<Utc>) -> String {
+pub(crate) fn literal(time: DateTime<Utc>) -> String {
     format!("TIMESTAMPTZ '{}'", time.format("%Y-%m-%d %H:%M:%S%.6f+00"))
 }
 

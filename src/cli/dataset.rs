@@ -128,9 +128,63 @@ impl Plan {
             expected_rows,
             span,
             dropped_before: self.time_column.map(|_| horizon),
+            ledger: in_ledger.then(|| ledger(self.name)),
+            anchor: in_ledger.then(|| anchor(self.name)),
+            batch_column: in_ledger.then(|| "batch_id".to_owned()),
+            fingerprint: (!in_ledger).then(|| fingerprint(self.name)),
+            joined: self.query.contains("JOIN hitherto.module m").then(|| MODULE_NAMES.to_owned()),
         }
     }
 }
+
+/// Lines of a table's ledger: those of one day as one.
+fn ledger(table: &str) -> String {
+    format!(
+        "WITH line AS (
+             SELECT batch_id, row_count, min_time, max_time, (min_time AT TIME ZONE 'UTC')::date AS first, (max_time AT TIME ZONE 'UTC')::date AS last
+             FROM hitherto.ingest_batch
+             WHERE table_name = '{table}' AND row_count > 0 AND xid >= $1::text::xid8
+               AND ($2::timestamptz IS NULL OR max_time >= $2) AND ($3::timestamptz IS NULL OR min_time < $3)
+         )
+         SELECT min(min_time), max(max_time), sum(row_count)::bigint, NULL::uuid FROM line WHERE first IS NOT DISTINCT FROM last GROUP BY first
+         UNION ALL
+         SELECT min_time, max_time, row_count, batch_id FROM line WHERE first <> last"
+    )
+}
+
+/// The last line before a transaction.
+fn anchor(table: &str) -> String {
+    format!(
+        "SELECT coalesce((SELECT uuid_hash_extended(batch_id, 0) FROM hitherto.ingest_batch WHERE table_name = '{table}' AND xid < $1::text::xid8
+                          ORDER BY xid DESC, batch_id DESC LIMIT 1), 0)"
+    )
+}
+
+/// Of a table that is changed in place: every version of a row has a place (ctid) that is its own among those of its
+/// transaction (xmin), so the same pairs are the same rows. What moves rows without changing them (VACUUM FULL, CLUSTER,
+/// a restore) makes another fingerprint, too. Columns that are large are not looked at.
+fn fingerprint(table: &str) -> String {
+    format!(
+        "SELECT hashint8extended(count(*), coalesce(bit_xor(hashtidextended(ctid, xmin::text::bigint)), 0)) & 9223372036854775807
+         FROM hitherto.{table}"
+    )
+}
+
+/// Rows carry their module's name, which may be changed; new modules have larger numbers.
+const MODULE_NAMES: &str = "
+    SELECT max(module_id), coalesce(bit_xor(h), 0), coalesce(bit_xor(h) FILTER (WHERE module_id <= $1::bigint), 0)
+    FROM (SELECT module_id, hashtextextended(name, module_id) AS h FROM hitherto.module) AS m";
+
+/// A server's history of transactions: another system, another timeline (restored to a point in time, or promoted) or
+/// another database number them by themselves.
+pub(super) const IDENTITY: &str = "
+    SELECT format('%s:%s:%s', c.system_identifier,
+                  CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
+                       ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END, d.oid)
+    FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()";
+
+/// When the earliest line was written that the next export looks at again.
+pub(super) const LAG: &str = "SELECT min(committed_at) FROM hitherto.ingest_batch WHERE xid >= $1::text::xid8";
 
 /// The datasets of these names, or all.
 pub(super) fn datasets(names: &[String]) -> Result<Vec<Dataset>> {

@@ -3,25 +3,28 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use hitherto_export::{Connector, ExportError, ExportErrorKind, Exported, Options, Progress, export_file, export_lake};
+use hitherto_export::{
+    Connector, ExportError, ExportErrorKind, Exported, Mode, Options, Planned, Progress, export_file, export_lake, plan_lake,
+};
 
 use super::Ending;
 use super::connect::Database;
-use super::dataset::datasets;
+use super::dataset::{IDENTITY, LAG, datasets};
 use super::output::{Output, table};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 
-/// Write the Parquet lake, or one dataset into one file.
+/// Bring the Parquet lake up to date, or write one dataset into one file.
 ///
 /// A lake is a folder with one Delta table a dataset: every Delta reader (pandas, Polars, DuckDB, Spark)
 /// sees one committed version, any Parquet reader can read the files. All datasets show the same instant.
-/// Every export writes the datasets it names in full; with --from or --to, the days in that range.
+/// The days that the ledger has new batches of are written, and plain tables that have changed; with --full,
+/// everything; with --from or --to, the days in that range, whether they have changed or not.
 #[derive(clap::Args, Debug)]
 #[command(group(clap::ArgGroup::new("where").required(true).args(["lake", "file"])))]
 pub(super) struct Args {
-    /// The lake: a folder, made if missing
+    /// The lake: a folder, made if missing, or s3://bucket/prefix (credentials from the AWS_ variables)
     #[arg(long, value_name = "DIR|URL")]
     lake: Option<String>,
     /// One flat Parquet file, of the one dataset that --dataset names
@@ -36,10 +39,13 @@ pub(super) struct Args {
     /// The time to stop before: RFC 3339, or a day (UTC)
     #[arg(long, value_name = "TIME", value_parser = time)]
     to: Option<DateTime<Utc>>,
-    /// Write everything anew, whatever the lake holds; what every export does as yet
+    /// Write everything anew, whatever the lake holds
     #[arg(long, conflicts_with_all = ["from", "to"])]
     full: bool,
-    /// Publish even when rows are missing that the ledger says were stored
+    /// Say what would be written to the lake, and why; write nothing
+    #[arg(long, requires = "lake")]
+    dry_run: bool,
+    /// Publish even when there are fewer or more rows than the ledger says were stored
     #[arg(long)]
     unverified: bool,
 }
@@ -60,8 +66,13 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
     {
         return Err(Error::new(ErrorKind::Config, format!("--from ({from}) must lie before --to ({to})")));
     }
-    let options = Options { from: args.from, to: args.to, unverified: args.unverified, ..Options::default() };
+    let options = Options { from: args.from, to: args.to, full: args.full, unverified: args.unverified, ..Options::default() };
     let config = database.config()?;
+    if let (true, Some(lake)) = (args.dry_run, &args.lake) {
+        let planned = lake_plan(&config, lake, &args.dataset, options).await?;
+        output.print(&planned, |p| planned_table(p))?;
+        return Ok(Ending::Done);
+    }
     let exported = match (&args.lake, &args.file) {
         (Some(lake), _) => lake_export(&config, lake, &args.dataset, options, output).await?,
         (None, Some(file)) => {
@@ -99,13 +110,28 @@ pub(super) async fn lake_export(
     }
     let (mut client, connect) = connect(config).await?;
     options.connect = connect;
-    if options.source.is_none() {
-        options.source = Some(source(&client).await?);
-    }
+    complete(&mut options, &client).await?;
     let bar = output.bar("export", 0);
     let exported = export_lake(&mut client, lake, &datasets, &options, &mut |p| show(&bar, p)).await.map_err(export_error)?;
     bar.finish_and_clear();
     Ok(exported)
+}
+
+/// What a lake must know of the database.
+async fn complete(options: &mut Options, client: &tokio_postgres::Client) -> Result<()> {
+    if options.source.is_none() {
+        options.source = Some(source(client).await?);
+    }
+    options.identity = Some(IDENTITY.to_owned());
+    options.lag = Some(LAG.to_owned());
+    Ok(())
+}
+
+pub(super) async fn lake_plan(config: &Config, lake: &str, names: &[String], mut options: Options) -> Result<Vec<Planned>> {
+    let datasets = datasets(names)?;
+    let (mut client, _) = connect(config).await?;
+    complete(&mut options, &client).await?;
+    plan_lake(&mut client, lake, &datasets, &options).await.map_err(export_error)
 }
 
 /// A database goes by when its schema was made: unlike its address and its name, that stays with it.
@@ -140,6 +166,42 @@ fn show(bar: &indicatif::ProgressBar, p: Progress<'_>) {
     bar.tick();
 }
 
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Full => "full",
+        Mode::Range => "range",
+        Mode::Incremental => "incremental",
+        Mode::Unchanged => "unchanged",
+    }
+}
+
+/// Days that a person is shown one by one.
+const SHOWN_DAYS: usize = 10;
+
+fn planned_table(planned: &[Planned]) -> String {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for p in planned {
+        let total = p.rows.map(|n| n.to_string()).unwrap_or_default();
+        rows.push(vec![p.dataset.clone(), mode(p.mode).to_owned(), p.days.len().to_string(), total, p.reason.clone()]);
+        for day in p.days.iter().rev().take(if p.mode == Mode::Incremental { SHOWN_DAYS } else { 0 }) {
+            let (least, most) = day.rows;
+            let owed = if least == most { most.to_string() } else { format!("{least} to {most}") };
+            rows.push(vec![
+                String::new(),
+                String::new(),
+                day.day.to_string(),
+                owed,
+                format!("{}; the lake has {}", day.why.words(), day.held),
+            ]);
+        }
+        if p.mode == Mode::Incremental && p.days.len() > SHOWN_DAYS {
+            let more = format!("and {} earlier days", p.days.len() - SHOWN_DAYS);
+            rows.push(vec![String::new(), String::new(), String::new(), String::new(), more]);
+        }
+    }
+    table(&["dataset", "how", "days", "rows", "why"], &rows)
+}
+
 fn summary(exported: &[Exported]) -> String {
     let rows: Vec<Vec<String>> = exported
         .iter()
@@ -147,6 +209,7 @@ fn summary(exported: &[Exported]) -> String {
             let version = e.version.map(|v| v.to_string()).unwrap_or_default();
             vec![
                 e.dataset.clone(),
+                mode(e.mode).to_owned(),
                 e.rows.to_string(),
                 e.days.to_string(),
                 e.files.to_string(),
@@ -156,7 +219,7 @@ fn summary(exported: &[Exported]) -> String {
             ]
         })
         .collect();
-    table(&["dataset", "rows", "days", "files", "bytes", "version", "where"], &rows)
+    table(&["dataset", "how", "rows", "days", "files", "bytes", "version", "where"], &rows)
 }
 
 pub(super) fn export_error(error: ExportError) -> Error {
@@ -164,7 +227,9 @@ pub(super) fn export_error(error: ExportError) -> Error {
         (_, Some("42501")) => ErrorKind::Refused,
         (ExportErrorKind::Config | ExportErrorKind::Lake, _) => ErrorKind::Config,
         (ExportErrorKind::Unreachable, _) => ErrorKind::Unreachable,
-        (ExportErrorKind::Incomplete | ExportErrorKind::Conflict, _) => ErrorKind::Refused,
+        (ExportErrorKind::Incomplete | ExportErrorKind::Surplus | ExportErrorKind::Conflict | ExportErrorKind::Denied, _) => {
+            ErrorKind::Refused
+        }
         _ => ErrorKind::Database,
     };
     Error::new(kind, error.to_string()).caused_by(error)

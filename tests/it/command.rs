@@ -204,10 +204,16 @@ async fn rows_that_went_missing_keep_an_export_from_being_published() {
         .await
         .unwrap();
     let yesterday = (chrono::Utc::now() - chrono::TimeDelta::days(2)).format("%Y-%m-%d").to_string();
-    for args in [vec!["export", "--lake", "lake"], vec!["export", "--lake", "lake", "--from", &yesterday]] {
+    for args in [vec!["export", "--lake", "lake", "--full"], vec!["export", "--lake", "lake", "--from", &yesterday]] {
         let output = shell.run(&args).await;
         assert!(code(&output) == 4 && words(&output).contains("0 rows were read, but 10 must be there"), "{}", words(&output));
     }
+    // Days without new batches are not read; one that gets a row is.
+    assert_eq!(code(&shell.run(&["export", "--lake", "lake"]).await), 0);
+    let path = shell.write("d.ndjson", check(11));
+    assert_eq!(code(&shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await), 0);
+    let output = shell.run(&["export", "--lake", "lake"]).await;
+    assert!(code(&output) == 4 && words(&output).contains("1 rows were read, but"), "{}", words(&output));
     let output = shell.run(&["export", "--file", "f.parquet", "--dataset", "execution_report", "--from", &yesterday]).await;
     assert!(code(&output) == 2 && words(&output).contains("has no time to be cut by"), "{}", words(&output));
 }

@@ -9,7 +9,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::harness;
 
-fn read(path: &Path) -> RecordBatch {
+pub(crate) fn read(path: &Path) -> RecordBatch {
     let builder = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap();
     let schema = builder.schema().clone();
     let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
@@ -21,7 +21,7 @@ fn dataset(query: &str) -> Dataset {
 }
 
 /// Paths that the newest version of a Delta table is made of, by its log.
-fn live_files(table: &Path) -> Vec<String> {
+pub(crate) fn live_files(table: &Path) -> Vec<String> {
     let mut live = std::collections::BTreeSet::new();
     let mut logs: Vec<_> = std::fs::read_dir(table.join("_delta_log"))
         .unwrap()
@@ -315,7 +315,7 @@ async fn days_that_the_database_has_dropped_stay_in_the_lake() {
     assert_eq!(on_disk, 2, "the first and the last; the one that no commit showed is removed");
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut all = Vec::new();
     let mut todo = vec![folder.to_owned()];
     while let Some(next) = todo.pop() {

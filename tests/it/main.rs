@@ -1,7 +1,9 @@
 //! Everything that needs a database, on real engines.
 
+mod bucket;
 mod decisions;
 mod harness;
+mod lab;
 mod pipe;
 mod shell;
 
@@ -14,6 +16,9 @@ mod database_manager;
 mod durability;
 mod embedded;
 mod export;
+mod export_fault;
+mod export_incremental;
+mod export_schema;
 mod export_snapshot;
 mod fault;
 mod hosts;
@@ -21,14 +26,18 @@ mod ingest;
 mod ingest_docs;
 mod ingest_pipe;
 mod ingest_spool;
+mod lake;
+mod lake_commands;
 mod legacy;
 mod metrics;
 mod migrate;
+mod object_store;
 mod order;
 mod password;
 mod pgbouncer;
 mod poison;
 mod quarantine;
+mod readers;
 mod regime;
 mod retention;
 mod role;

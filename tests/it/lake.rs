@@ -1,0 +1,201 @@
+//! `hitherto export --lake` day after day, on every engine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use hitherto::cli::embedded::Embedded;
+use serde_json::{Value, json};
+
+use crate::export::{live_files, read};
+use crate::harness::{self, Db};
+use crate::lab::settle;
+use crate::shell::{Shell, code, document, run, words};
+
+/// A database that is asked through the command alone: the embedded engine has one connection.
+struct Site {
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    fn new(url: String) -> Self {
+        Self { url, folder: tempfile::tempdir().unwrap() }
+    }
+
+    async fn run(&self, args: &[&str], expected: i32) -> Value {
+        let output = run(&self.url, self.folder.path(), args, None).await;
+        assert_eq!(code(&output), expected, "{args:?}: {}", words(&output));
+        if args.contains(&"--json") { document(&output) } else { Value::Null }
+    }
+
+    async fn ingest(&self, record: &str, rows: &[Value]) {
+        let text: Vec<String> = rows.iter().map(Value::to_string).collect();
+        let output = run(&self.url, self.folder.path(), &["ingest", record], Some(text.join("\n").as_bytes())).await;
+        assert_eq!(code(&output), 0, "{}", words(&output));
+    }
+
+    /// What was written of each dataset: how, and how many rows.
+    async fn export(&self, more: &[&str]) -> BTreeMap<String, (String, u64)> {
+        let document = self.run(&[&["export", "--lake", "lake", "--json"], more].concat(), 0).await;
+        let of =
+            |e: &Value| (e["dataset"].as_str().unwrap().to_owned(), (e["mode"].as_str().unwrap().to_owned(), e["rows"].as_u64().unwrap()));
+        document.as_array().unwrap().iter().map(of).collect()
+    }
+
+    /// Exports until nothing is left: other tests' transactions on the same server hold the watermark back.
+    async fn export_until_nothing_changes(&self) {
+        for _ in 0..100 {
+            let exported = self.export(&[]).await;
+            if exported.values().all(|(mode, _)| mode == "unchanged") {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        panic!("it is never up to date");
+    }
+
+    fn days(&self, dataset: &str) -> BTreeMap<NaiveDate, usize> {
+        let table = self.folder.path().join("lake").join(dataset);
+        let mut days = BTreeMap::new();
+        for file in live_files(&table) {
+            let day = file.split('/').next().unwrap().trim_start_matches("day=").parse().unwrap();
+            *days.entry(day).or_default() += read(&table.join(&file)).num_rows();
+        }
+        days
+    }
+}
+
+fn health(at: DateTime<Utc>, n: i64) -> Value {
+    json!({"module": "m", "checked_at": at.to_rfc3339(), "status": "healthy", "error_count": n})
+}
+
+#[tokio::test]
+async fn each_export_writes_what_came_since_the_last_and_keeps_what_retention_dropped() {
+    let engine = Embedded::start(None).await.unwrap();
+    let embedded = Site::new(engine.url());
+    embedded.run(&["migrate"], 0).await;
+    let mut dbs: Vec<Db> = vec![harness::native().await];
+    dbs.extend(harness::native_timescaledb().await);
+    dbs.extend(harness::named().await);
+    let mut sites = vec![embedded];
+    for db in &dbs {
+        let named = || {
+            let url = std::env::var("HITHERTO_TEST_DATABASE_URL").unwrap();
+            format!("{}/{}", url.rsplit_once('/').unwrap().0, db.config.database().unwrap())
+        };
+        sites.push(Site::new(db.url().unwrap_or_else(named)));
+    }
+    for site in &sites {
+        follow(site).await;
+    }
+}
+
+async fn follow(site: &Site) {
+    let now = Utc::now();
+    let ago = |days: i64| now - TimeDelta::days(days);
+    let planned = site.run(&["export", "--lake", "lake", "--dry-run", "--json"], 0).await;
+    assert!(planned.as_array().unwrap().iter().all(|p| p["mode"] == "full" && p["version"].is_null()), "{planned:#}");
+    assert!(!site.folder.path().join("lake").exists(), "a dry run makes nothing");
+
+    site.ingest("health-check", &[health(ago(100), 1), health(ago(100), 2), health(ago(3), 3), health(now, 4)]).await;
+    site.ingest("proposal", &[json!({"proposal_id": "p1", "module": "m", "proposed_at": now.to_rfc3339(), "asset": "A"})]).await;
+    let order = |id: &str, kind: &str| json!({"order_id": "o1", "event_id": id, "event_at": ago(1).to_rfc3339(), "event_type": kind, "asset": "A", "side": "buy", "order_type": "market", "quantity": "5"});
+    site.ingest("order-event", &[order("e1", "pending")]).await;
+    let first = site.export(&[]).await;
+    assert!(first.values().all(|(mode, _)| mode == "full"), "{first:?}");
+    assert_eq!((first["health_check"].1, first["proposal"].1, first["execution_report"].1), (4, 1, 1));
+    site.export_until_nothing_changes().await;
+
+    site.ingest("health-check", &[health(ago(3), 5)]).await;
+    let planned = site.run(&["export", "--lake", "lake", "--dry-run", "--json"], 0).await;
+    let of = |name: &str| planned.as_array().unwrap().iter().find(|p| p["dataset"] == name).unwrap().clone();
+    let day = &of("health_check")["days"].as_array().unwrap().clone();
+    assert!(
+        day.iter().any(|d| d["day"] == json!(ago(3).date_naive()) && d["why"] == "late" && d["rows"] == json!([2, 2]) && d["held"] == 1),
+        "{day:?}"
+    );
+    let late = site.export(&[]).await;
+    assert_eq!(late["health_check"].0, "incremental");
+    assert_eq!(site.days("health_check"), BTreeMap::from([(ago(100).date_naive(), 2), (ago(3).date_naive(), 2), (now.date_naive(), 1)]));
+    site.ingest("order-event", &[order("e2", "submitted")]).await;
+    let orders = site.export(&[]).await;
+    assert_eq!((orders["order_event"].0.as_str(), orders["execution_report"].0.as_str()), ("incremental", "incremental"));
+    assert_eq!((orders["regime_state"].0.as_str(), orders["module"].0.as_str()), ("unchanged", "unchanged"));
+
+    // Retention drops the old day; then rows come to it, twice.
+    site.run(&["maintain"], 0).await;
+    for (round, rows) in [(6, 3), (7, 4)] {
+        site.ingest("health-check", &[health(ago(100), round)]).await;
+        for more in [&[][..], &[], &["--full"], &["--full", "--dataset", "health_check"]] {
+            site.export(more).await;
+            assert_eq!(site.days("health_check")[&ago(100).date_naive()], rows, "{more:?}");
+        }
+    }
+    site.export_until_nothing_changes().await;
+    let versions: Value = serde_json::from_slice(&std::fs::read(site.folder.path().join("lake/_snapshot.json")).unwrap()).unwrap();
+    let times: Vec<&Value> = versions["versions"].as_object().unwrap().values().map(|v| &v["exported_at"]).collect();
+    assert!(times.len() == 10 && times.iter().all(|t| *t == times[0]), "unchanged ones belong to the same instant: {versions:#}");
+}
+
+#[tokio::test]
+async fn a_renamed_module_has_its_rows_written_anew() {
+    let db = harness::native().await;
+    let site = Site::new(db.url().unwrap());
+    site.ingest("health-check", &[health(Utc::now(), 1)]).await;
+    site.ingest("signal", &[json!({"module": "n", "emitted_at": Utc::now().to_rfc3339(), "kind": "k", "asset": "A", "score": 0.5})]).await;
+    site.export(&[]).await;
+    site.export_until_nothing_changes().await;
+    let client = db.store.client().await.unwrap();
+    client.batch_execute("UPDATE hitherto.module SET name = 'renamed' WHERE name = 'm'").await.unwrap();
+    let exported = site.export(&[]).await;
+    let modes: Vec<&str> = ["module", "health_check", "signal", "order_event"].map(|d| exported[d].0.as_str()).into();
+    assert_eq!(modes, ["incremental", "full", "full", "unchanged"]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_long_open_is_told_and_what_it_writes_comes_when_it_ends() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    let site = Site::new(shell.url.clone());
+    let client = db.store.client().await.unwrap();
+    settle(&client, "SELECT max(xid) FROM hitherto.ingest_batch").await;
+    let mut other = db.config.connect().await.unwrap();
+    let open = other.transaction().await.unwrap();
+    open.batch_execute("SELECT pg_current_xact_id()").await.unwrap();
+    site.ingest("health-check", &[health(Utc::now(), 1)]).await;
+    // As if that had been two minutes ago.
+    client
+        .batch_execute(
+            "SET session_replication_role = replica; UPDATE hitherto.ingest_batch SET committed_at = committed_at - INTERVAL '2 minutes';
+             RESET session_replication_role",
+        )
+        .await
+        .unwrap();
+    for args in [&["export", "--lake", "lake", "--dry-run"][..], &["export", "--lake", "lake"]] {
+        let output = run(&site.url, site.folder.path(), args, None).await;
+        let told = words(&output);
+        assert!(code(&output) == 0 && told.contains("the watermark is 12") && told.contains("has a transaction open"), "{told}");
+    }
+    open.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_exporter_needs_no_more_than_its_role() {
+    let db = harness::native().await;
+    let client = db.store.client().await.unwrap();
+    let roles = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'hitherto_exporter')";
+    assert!(client.query_one(roles, &[]).await.unwrap().get::<_, bool>(0), "migrating as a superuser makes the roles");
+    let name = format!("exporter_{}", std::process::id());
+    client.batch_execute(&format!("CREATE ROLE {name} LOGIN IN ROLE hitherto_exporter")).await.unwrap();
+    let url = db.url().unwrap().replace("postgres@", &format!("{name}@"));
+    let site = Site::new(db.url().unwrap());
+    site.ingest("health-check", &[health(Utc::now(), 1)]).await;
+    let site = Site::new(url);
+    for _ in 0..2 {
+        site.export(&[]).await;
+    }
+    assert_eq!(site.days("health_check").values().sum::<usize>(), 1);
+    assert!(Path::new(&site.folder.path().join("lake/_lake.json")).exists());
+    client.batch_execute(&format!("DROP ROLE {name}")).await.unwrap();
+}
