@@ -1,9 +1,9 @@
 # `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebook test fault bench lint
+.PHONY: help setup demo notebook test test-spark fault bench lint
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: ## Install what demo and test need, or say what is missing
 	@scripts/setup.sh test
@@ -27,6 +27,12 @@ test: ## Everything: both engines, the command, the notebooks
 	test -z "$$heavy" || { echo "the library without the command must not compile $$heavy"; exit 1; }
 	rm -rf target/test-lake && env -u DATABASE_URL -u PGHOST -u PGDATABASE target/debug/hitherto demo --lake target/test-lake > target/test-demo.txt
 	.venv/bin/python notebooks/check.py target/test-lake target/notebooks
+
+# DELTA=maven reads with Delta's connector, fetched from Maven Central; DELTA=a.jar,b.jar with jars that are here.
+test-spark: ## Spark reads the lake, SQL the database it came from: the same answers (DELTA=maven)
+	@scripts/setup.sh spark
+	cargo build --quiet --bin hitherto
+	@.venv-spark/bin/python -B tests/spark/check.py target/debug/hitherto target/spark $(DELTA)
 
 fault: ## The long fault suite: killed servers and writers, cut and stalled connections, full disks
 	@scripts/setup.sh test

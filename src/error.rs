@@ -31,6 +31,8 @@ pub enum ErrorKind {
     Disk,
     /// The database answered with an error that fits none of the others.
     Database,
+    /// A part of this program has panicked, which is its own fault.
+    Panicked,
 }
 
 /// An error: what happened, to what, and what to do next. The cause, where there is one, is in
@@ -107,6 +109,12 @@ impl Error {
     pub(crate) fn with(mut self, words: &str) -> Self {
         self.message = format!("{}; {words}", self.message);
         self
+    }
+
+    /// The same error, of another sort.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// What sort of error this is.

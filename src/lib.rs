@@ -13,6 +13,7 @@ mod connect;
 mod engine;
 mod error;
 mod lease;
+mod lock;
 pub mod metrics;
 pub mod migrate;
 mod pool;

@@ -104,7 +104,7 @@ async fn wide(db: &Db, name: &str, rows: i64) -> Table {
         "CREATE TABLE hitherto.{name} (at timestamptz NOT NULL, id integer NOT NULL, {});
          {hypertable}
          INSERT INTO hitherto.{name} SELECT TIMESTAMPTZ '2026-03-01 00:00:00+00' + n * INTERVAL '4 seconds', n % 16, {}
-         FROM generate_series(0, {rows} - 1) AS n;",
+         FROM generate_series(0::bigint, {rows} - 1) AS n;",
         types.join(", "),
         values.join(", ")
     );

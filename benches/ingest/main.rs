@@ -1,8 +1,8 @@
 //! The writer against whatever else brings rows in, on one server in one run: `make bench`.
 //!
 //! Ratios are what counts; machines differ and are shared. The server syncs its log to disk (fsync on).
-//! `HITHERTO_TEST_DATABASE_URL` names another server than the bench's own; words after `--` pick parts:
-//! `cargo bench --bench ingest -- encode psql`. `HITHERTO_BENCH_LONG=1` adds the run to 50,000,000 rows.
+//! `HITHERTO_TEST_DATABASE_URL` names another server than the bench's own; words after `--` pick parts
+//! and tables: `cargo bench --bench ingest -- encode psql order_event`. `HITHERTO_BENCH_LONG=1` adds the run to 50,000,000 rows.
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 #[path = "../../tests/it/harness.rs"]
@@ -18,6 +18,7 @@ mod psql;
 mod rows;
 
 use harness::Db;
+use hitherto::records::TABLES;
 
 /// Rows of each table.
 const ROWS: usize = 1_000_000;
@@ -35,16 +36,19 @@ fn main() {
     {
         return block_on(memory::child(rest));
     }
-    let asked = |part: &str| words.is_empty() || words.iter().any(|word| word == part);
+    let (tables, parts): (Vec<String>, Vec<String>) = words.into_iter().partition(|word| TABLES.contains(&word.as_str()));
+    let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|word| word == name);
+    let asked = |part: &str| named(&parts, part);
+    let table = |name: &str| named(&tables, name);
     if asked("encode") {
-        encode::run();
+        encode::run(&table);
     }
     harness::SERVER_OPTIONS.set("-c fsync=on -c shared_buffers=1GB -c max_wal_size=4GB").expect("nobody asked for the server yet");
     block_on(async {
         for db in databases().await {
             println!("{}, {}", db.name, db.store.capabilities().server_version);
             if asked("psql") {
-                psql::run(&db).await;
+                psql::run(&db, &table).await;
             }
             if asked("peers") {
                 peers::run(&db).await;

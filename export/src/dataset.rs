@@ -1,8 +1,11 @@
 //! What is exported, and what came of it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
+use crate::column::NumericAs;
 use crate::connect::Connector;
 use crate::error::{ExportError, ExportErrorKind, Result};
 
@@ -21,6 +24,9 @@ pub struct Dataset {
     pub sort: Vec<String>,
     /// Text columns with few distinct values: written as dictionary-coded strings.
     pub dictionary: Vec<String>,
+    /// Columns and what their numerics are written as, those within arrays, ranges and composites included:
+    /// needed where the database doesn't say how many digits they have, heeded everywhere.
+    pub numeric: Vec<(String, NumericAs)>,
     /// Tables that the query reads, as SQL names: locked against being dropped or rewritten meanwhile.
     pub tables: Vec<String>,
     /// A SELECT of one `bigint`: rows that the dataset holds at least, in the same snapshot, from the time
@@ -97,7 +103,7 @@ pub enum Mode {
 }
 
 /// One dataset, exported.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Exported {
     /// The dataset.
     pub dataset: String,
@@ -109,12 +115,21 @@ pub struct Exported {
     pub files: u64,
     /// Days written; 0 for a plain table.
     pub days: u64,
+    /// Days that stay as the lake had them.
+    pub days_kept: u64,
     /// What was written of it.
     pub mode: Mode,
     /// Why, in words.
     pub reason: String,
+    /// How many days were written for which reason.
+    pub why: BTreeMap<Why, u64>,
     /// The Delta table's version that shows them; `None` for a flat file.
     pub version: Option<u64>,
+    /// The transaction before which the lake has all that was committed, on this server; `None` where that is
+    /// not kept: for a flat file, a range, or without [`Options::identity`].
+    pub watermark: Option<i64>,
+    /// Seconds from the export's beginning until this was visible, or found to be up to date.
+    pub seconds: f64,
     /// The table's folder, or the file.
     pub path: String,
 }
@@ -150,7 +165,7 @@ pub struct PlannedDay {
 }
 
 /// Why a day is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// The lake doesn't have the day.
@@ -181,14 +196,20 @@ impl Why {
 /// How far an export is.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// The dataset that is being read.
+    /// The dataset that was read last.
     pub dataset: &'a str,
     /// Its day, where it has days.
     pub day: Option<NaiveDate>,
-    /// Rows of it read so far.
+    /// Rows read so far, of all datasets.
     pub rows: u64,
-    /// Rows of it to be read in all, where that is known.
+    /// Rows to be read in all, as far as that is known beforehand.
     pub total_rows: Option<u64>,
+    /// Bytes that the server has sent for them.
+    pub bytes: u64,
+    /// Days, of all datasets, that are read.
+    pub days: u64,
+    /// Days to be read; 0 where nothing is written by the day.
+    pub total_days: u64,
 }
 
 impl Dataset {
@@ -197,6 +218,10 @@ impl Dataset {
         if self.name.is_empty() || !self.name.chars().all(good) || self.name.starts_with('_') {
             let message = format!("dataset name '{}': use lower-case letters, digits and _, a letter first", self.name);
             return Err(ExportError::new(ExportErrorKind::Config, message));
+        }
+        for (column, numeric) in &self.numeric {
+            let refuse = |why| ExportError::new(ExportErrorKind::Config, format!("{}.{column} as numeric {numeric}: {why}", self.name));
+            numeric.check().map_err(refuse)?;
         }
         Ok(())
     }

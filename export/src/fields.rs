@@ -23,7 +23,8 @@ impl<'a> Fields<'a> {
     /// Each row's field: its bytes, `None` for NULL.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
         let data = self.data;
-        self.begins.iter().skip(self.column).step_by(self.columns).map(move |begin| {
+        let begins = self.begins.get(self.column..).unwrap_or_default();
+        begins.iter().step_by(self.columns).map(move |begin| {
             let (length, rest) = data[*begin as usize..].split_first_chunk().expect("the rows are whole");
             usize::try_from(i32::from_be_bytes(*length)).ok().map(|length| &rest[..length])
         })

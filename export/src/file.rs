@@ -1,9 +1,12 @@
 //! One flat Parquet file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use tokio_postgres::Client;
 
+use crate::column::Place;
 use crate::dataset::{Dataset, Exported, Mode, Options, Progress};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::parquet_file::ParquetFile;
@@ -23,22 +26,22 @@ pub async fn export_file(
     options: &Options,
     progress: OnProgress<'_>,
 ) -> Result<Exported> {
+    let began = Instant::now();
     dataset.check()?;
     if dataset.time_column.is_none() && (options.from.is_some() || options.to.is_some()) {
         let message = format!("dataset {} has no time to be cut by; export it without a range", dataset.name);
         return Err(ExportError::new(ExportErrorKind::Config, message));
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let doing = format!("writing {}", path.display());
-    if path.is_dir() {
-        return Err(ExportError::new(ExportErrorKind::Lake, format!("{} is a folder; name a file, or export a lake", path.display())));
-    }
+    // Where a link leads, the file is put; the link stays.
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = folder_of(&place)?;
     // On the same file system as the file, so that renaming is one step.
     let room = tempdir(folder).map_err(|e| ExportError::lake(&doing, e))?;
     let draft = room.0.join("draft.parquet");
     let datasets = std::slice::from_ref(dataset);
     let readers = Readers::open(client, datasets, options).await?;
-    let columns = [readers.snapshot.columns(dataset).await?];
+    let columns = [readers.snapshot.columns(dataset, Place::File).await?];
     let rows = if dataset.time_column.is_some() { Rows::Between(options.from, options.to) } else { Rows::All };
     let expected = readers.snapshot.expected_rows(dataset, options.from, options.to).await?;
     let mut on_rows = |p: Progress<'_>| progress(Progress { total_rows: expected, ..p });
@@ -49,7 +52,7 @@ pub async fn export_file(
     if written.rows == 0 {
         written = ParquetFile::write_empty(&draft, schema(&columns[0]))?;
     }
-    std::fs::rename(&draft, path).map_err(|e| ExportError::lake(&doing, e))?;
+    std::fs::rename(&draft, &place).map_err(|e| ExportError::lake(&doing, e))?;
     sync_folder(folder).map_err(|e| ExportError::lake(&doing, e))?;
     Ok(Exported {
         dataset: dataset.name.clone(),
@@ -57,11 +60,28 @@ pub async fn export_file(
         bytes: written.bytes,
         files: 1,
         days: 0,
+        days_kept: 0,
         mode: if options.from.is_some() || options.to.is_some() { Mode::Range } else { Mode::Full },
         reason: "a file of its own".to_owned(),
+        why: BTreeMap::new(),
         version: None,
+        watermark: None,
+        seconds: began.elapsed().as_secs_f64(),
         path: path.display().to_string(),
     })
+}
+
+/// The folder of a file that is to be, if there can be one.
+fn folder_of(path: &Path) -> Result<&Path> {
+    let refuse = |why: String| Err(ExportError::new(ExportErrorKind::Lake, why));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match path.metadata() {
+        Ok(there) if there.is_dir() => refuse(format!("{} is a folder; name a file, or export a lake", path.display())),
+        // A device or a pipe would be replaced by a file.
+        Ok(there) if !there.is_file() => refuse(format!("{} is no ordinary file; name another", path.display())),
+        _ if folder.is_dir() => Ok(folder),
+        _ => refuse(format!("writing {}: the folder {} is not there; make it first", path.display(), folder.display())),
+    }
 }
 
 /// A folder that is removed with what is in it.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::column::{Builder, Column};
+use crate::column::{Codec, Column, Refused, RefusedRow};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::fields::Fields;
+use crate::snapshot::Rows;
 
 /// `PGCOPY\n\377\r\n\0`, flags and the length of the header's extension.
 const HEADER: usize = 19;
@@ -17,7 +18,11 @@ pub(crate) struct Decoder {
     dataset: String,
     columns: Vec<Column>,
     schema: SchemaRef,
-    builders: Vec<Builder>,
+    codecs: Vec<Box<dyn Codec>>,
+    /// Which rows these are.
+    of: Rows,
+    /// Rows that were taken before.
+    taken: usize,
     rest: Vec<u8>,
     header: bool,
     ended: bool,
@@ -28,12 +33,14 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn new(dataset: &str, columns: &[Column]) -> Self {
+    pub(crate) fn new(dataset: &str, columns: &[Column], of: Rows) -> Self {
         Self {
             dataset: dataset.to_owned(),
             columns: columns.to_vec(),
             schema: schema(columns),
-            builders: columns.iter().map(Column::builder).collect(),
+            codecs: columns.iter().map(Column::codec).collect(),
+            of,
+            taken: 0,
             rest: Vec::new(),
             header: true,
             ended: false,
@@ -70,10 +77,11 @@ impl Decoder {
 
     /// Takes what is decoded.
     pub(crate) fn take(&mut self) -> Result<RecordBatch> {
+        self.taken += self.rows;
         (self.rows, self.bytes) = (0, 0);
         let mut arrays = Vec::with_capacity(self.columns.len());
-        for (column, builder) in self.columns.iter().zip(&mut self.builders) {
-            arrays.push(builder.finish().map_err(|why| refused(&self.dataset, column, &why))?);
+        for (column, codec) in self.columns.iter().zip(&mut self.codecs) {
+            arrays.push(codec.finish().map_err(|why| refused(&self.dataset, column, "", &why))?);
         }
         RecordBatch::try_new(self.schema.clone(), arrays).map_err(|e| ExportError::lake(&self.dataset, e))
     }
@@ -83,7 +91,7 @@ impl Decoder {
         if !self.ended || !self.rest.is_empty() {
             return Err(self.malformed("it ended amid a row"));
         }
-        (self.header, self.ended) = (true, false);
+        (self.header, self.ended, self.taken) = (true, false, 0);
         Ok(())
     }
 
@@ -106,9 +114,12 @@ impl Decoder {
         }
         let end = self.find_fields(data, at)?;
         let width = self.columns.len();
-        for (at, (column, builder)) in self.columns.iter().zip(&mut self.builders).enumerate() {
+        for (at, (column, codec)) in self.columns.iter().zip(&mut self.codecs).enumerate() {
             let fields = Fields::new(data, &self.begins, width, at);
-            builder.append_column(&fields).map_err(|why| refused(&self.dataset, column, &why))?;
+            codec.append_column(&fields).map_err(|RefusedRow { row, why }| {
+                let row = format!(", row {}{}", self.taken + self.rows + row + 1, self.of.words());
+                refused(&self.dataset, column, &row, &why)
+            })?;
         }
         self.rows += self.begins.len().checked_div(width).unwrap_or_default();
         self.bytes += end - at;
@@ -158,8 +169,8 @@ fn word<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
     data.get(at..at + N)?.try_into().ok()
 }
 
-fn refused(dataset: &str, column: &Column, why: &str) -> ExportError {
-    ExportError::new(ExportErrorKind::Unsupported, format!("{dataset}.{}: {why}", column.name))
+fn refused(dataset: &str, column: &Column, row: &str, why: &Refused) -> ExportError {
+    ExportError::new(ExportErrorKind::Unsupported, format!("{dataset}.{}{row}: {why}", column.name))
 }
 
 pub(crate) fn schema(columns: &[Column]) -> SchemaRef {

@@ -70,8 +70,13 @@ struct Run {
     files: Vec<ParquetFile>,
     /// The next piece to be read.
     next: AtomicUsize,
-    /// Rows read so far, by dataset.
-    rows: Vec<AtomicU64>,
+    /// Pieces of each task that are still to be written.
+    left: Vec<AtomicUsize>,
+    /// Rows and bytes read so far, and days that are.
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    days: AtomicU64,
+    total_days: u64,
     /// Bytes of rows that a decoder may hold.
     decoded: usize,
 }
@@ -125,7 +130,7 @@ impl<'a> Readers<'a> {
         progress: OnProgress<'_>,
     ) -> Result<Vec<Written>> {
         let connections = 1 + self.others.len();
-        let (mut pieces, mut files) = (Vec::new(), Vec::new());
+        let (mut pieces, mut files) = (Vec::<Piece>::new(), Vec::new());
         for (at, task) in tasks.iter().enumerate() {
             let (dataset, columns) = (&datasets[task.dataset], &columns[task.dataset]);
             // Where there are many files, they are pieces enough.
@@ -137,9 +142,17 @@ impl<'a> Readers<'a> {
             files.push(ParquetFile::new(&task.path, schema(columns), sort, stretches.len()));
             pieces.extend(stretches.into_iter().enumerate().map(|(place, rows)| Piece { task: at, place, rows }));
         }
+        let left: Vec<AtomicUsize> = tasks.iter().map(|_| AtomicUsize::new(0)).collect();
+        for piece in &pieces {
+            left[piece.task].fetch_add(1, Ordering::Relaxed);
+        }
         let run = Arc::new(Run {
             datasets: datasets.iter().zip(columns).map(|(d, c)| (d.name.clone(), c.clone())).collect(),
-            rows: datasets.iter().map(|_| AtomicU64::new(0)).collect(),
+            left,
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            days: AtomicU64::new(0),
+            total_days: tasks.iter().filter(|task| task.day.is_some()).count() as u64,
             tasks,
             pieces,
             files,
@@ -165,16 +178,19 @@ async fn read(client: &Client, run: &Arc<Run>, datasets: &[Dataset], progress: &
         let run = run.clone();
         move || decode(&run, incoming)
     });
+    let mut last = None;
+    let note = |task: &Task, bytes: usize| {
+        let bytes = run.bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        let (rows, days) = (run.rows.load(Ordering::Relaxed), run.days.load(Ordering::Relaxed));
+        let dataset = &datasets[task.dataset].name;
+        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress(Progress { dataset, day: task.day, rows, total_rows: None, bytes, days, total_days: run.total_days });
+    };
     let reading = async {
         while let Some(at) = Some(run.next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < run.pieces.len()) {
             let task = &run.tasks[run.pieces[at].task];
-            let dataset = &datasets[task.dataset];
-            let note = || {
-                let rows = run.rows[task.dataset].load(Ordering::Relaxed);
-                let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
-                progress(Progress { dataset: &dataset.name, day: task.day, rows, total_rows: None });
-            };
-            if !copy(client, dataset, at, run.pieces[at].rows.clone(), &parts, note).await? {
+            last = Some(task);
+            if !copy(client, &datasets[task.dataset], at, &run.pieces[at].rows, &parts, |bytes| note(task, bytes)).await? {
                 break;
             }
         }
@@ -184,11 +200,21 @@ async fn read(client: &Client, run: &Arc<Run>, datasets: &[Dataset], progress: &
     drop(parts);
     // Should both have failed, the decoder did first: the connection stops for want of it only.
     let decoded = decoding.await.unwrap_or_else(|e| Err(ExportError::lake("decoding", e)));
-    decoded.and(read)
+    decoded.and(read)?;
+    // What came last is decoded only now.
+    last.into_iter().for_each(|task| note(task, 0));
+    Ok(())
 }
 
 /// Hands the rows of a piece to the decoder; `false` when that has ended.
-async fn copy(client: &Client, dataset: &Dataset, at: usize, rows: Rows, parts: &mpsc::Sender<Part>, note: impl Fn()) -> Result<bool> {
+async fn copy(
+    client: &Client,
+    dataset: &Dataset,
+    at: usize,
+    rows: &Rows,
+    parts: &mpsc::Sender<Part>,
+    note: impl Fn(usize),
+) -> Result<bool> {
     let failed = |e| ExportError::database(&format!("reading dataset {}", dataset.name), e);
     let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", rows.select(dataset));
     let stream = client.copy_out(&copy).await.map_err(failed)?;
@@ -201,16 +227,16 @@ async fn copy(client: &Client, dataset: &Dataset, at: usize, rows: Rows, parts: 
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(failed)?;
         if block.len() + chunk.len() > BLOCK && !block.is_empty() {
+            let bytes = block.len();
             if parts.send(Part::Block(std::mem::replace(&mut block, Vec::with_capacity(BLOCK)))).await.is_err() {
                 return Ok(false);
             }
-            note();
+            note(bytes);
         }
         block.extend_from_slice(&chunk);
     }
-    let ended = parts.send(Part::Block(block)).await.is_ok() && parts.send(Part::End).await.is_ok();
-    note();
-    Ok(ended)
+    note(block.len());
+    Ok(parts.send(Part::Block(block)).await.is_ok() && parts.send(Part::End).await.is_ok())
 }
 
 /// Decodes what a connection reads, and writes it. Runs on a thread of its own.
@@ -221,13 +247,12 @@ fn decode(run: &Run, mut incoming: mpsc::Receiver<Part>) -> Result<()> {
             (Part::Begin(at), _) => {
                 let piece = &run.pieces[at];
                 let (name, columns) = &run.datasets[run.tasks[piece.task].dataset];
-                under_way = Some((piece, Decoder::new(name, columns)));
+                under_way = Some((piece, Decoder::new(name, columns, piece.rows.clone())));
             }
             (Part::Block(block), Some((piece, decoder))) => {
                 let before = decoder.rows();
                 decoder.push(&block)?;
-                let task = &run.tasks[piece.task];
-                run.rows[task.dataset].fetch_add((decoder.rows() - before) as u64, Ordering::Relaxed);
+                run.rows.fetch_add((decoder.rows() - before) as u64, Ordering::Relaxed);
                 // A row costs more than its bytes: where it begins, and its place in the order.
                 if decoder.bytes() + 24 * decoder.rows() >= run.decoded {
                     run.files[piece.task].write(piece.place, &decoder.take()?)?;
@@ -239,6 +264,9 @@ fn decode(run: &Run, mut incoming: mpsc::Receiver<Part>) -> Result<()> {
                     run.files[piece.task].write(piece.place, &decoder.take()?)?;
                 }
                 run.files[piece.task].end(piece.place)?;
+                if run.left[piece.task].fetch_sub(1, Ordering::Relaxed) == 1 && run.tasks[piece.task].day.is_some() {
+                    run.days.fetch_add(1, Ordering::Relaxed);
+                }
                 under_way = None;
             }
             (_, None) => {}

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+use tokio_postgres::{Client, Column as PgColumn, IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
-use crate::column::Column;
+use crate::column::{Column, Modifiers, Place};
 use crate::dataset::{Dataset, Options, Progress, quote};
 use crate::error::{ExportError, ExportErrorKind, Result};
 
@@ -72,16 +72,22 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The dataset's columns, each with its exact place, or an error that names the one without.
-    pub(crate) async fn columns(&self, dataset: &Dataset) -> Result<Vec<Column>> {
-        let statement =
-            self.tx.prepare(&dataset.query).await.map_err(|e| ExportError::database(&format!("dataset {}", dataset.name), e))?;
+    pub(crate) async fn columns(&self, dataset: &Dataset, place: Place) -> Result<Vec<Column>> {
+        let failed = |e| ExportError::database(&format!("dataset {}", dataset.name), e);
+        let statement = self.tx.prepare(&dataset.query).await.map_err(failed)?;
+        let modifiers = Modifiers::read(self.client(), statement.columns()).await.map_err(failed)?;
+        if let Some((name, _)) = dataset.numeric.iter().find(|(name, _)| statement.columns().iter().all(|c| c.name() != name)) {
+            let known: Vec<&str> = statement.columns().iter().map(PgColumn::name).collect();
+            let message = format!("dataset {} has no column {name} to write as a numeric; it has {}", dataset.name, known.join(", "));
+            return Err(ExportError::new(ExportErrorKind::Config, message));
+        }
         let mut columns: Vec<Column> = Vec::new();
         for column in statement.columns() {
             if columns.iter().any(|c| c.name == column.name()) {
                 let message = format!("dataset {} has two columns named {}", dataset.name, column.name());
                 return Err(ExportError::new(ExportErrorKind::Config, message));
             }
-            columns.push(Column::new(&dataset.name, column, dataset.dictionary.iter().any(|d| d == column.name()))?);
+            columns.push(Column::new(dataset, column, &modifiers, place)?);
         }
         if let Some(time) = &dataset.time_column
             && !columns.iter().any(|c| c.name == *time && c.is_timestamptz())
@@ -146,6 +152,14 @@ impl Rows {
         Self::Batches { from: Some(midnight(day)), to: Some(midnight(day + Days::new(1))), batches }
     }
 
+    /// Says which rows, behind "row 5".
+    pub(crate) fn words(&self) -> String {
+        let (Self::Between(from, to) | Self::Batches { from, to, .. }) = self else { return String::new() };
+        let from = from.map(|t| format!(" from {t:?} on")).unwrap_or_default();
+        let to = to.map(|t| format!(" before {t:?}")).unwrap_or_default();
+        if from.is_empty() && to.is_empty() { String::new() } else { format!(" of those{from}{to}") }
+    }
+
     /// The SELECT of these rows.
     pub(crate) fn select(&self, dataset: &Dataset) -> String {
         let mut conditions = Vec::new();
@@ -158,8 +172,11 @@ impl Rows {
             let batches: Vec<String> = batches.iter().map(Uuid::to_string).collect();
             conditions.push(format!("{} = ANY ('{{{}}}'::uuid[])", quote(batch), batches.join(",")));
         }
-        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        format!("SELECT * FROM ({}) AS dataset{filter}", dataset.query)
+        // As it stands, a query keeps its order, and one that writes is told so.
+        if conditions.is_empty() {
+            return dataset.query.clone();
+        }
+        format!("SELECT * FROM ({}) AS dataset WHERE {}", dataset.query, conditions.join(" AND "))
     }
 }
 

@@ -1,5 +1,6 @@
 -- What others were granted by hand is left alone: only the roles of this store and PUBLIC are looked at, and
--- only grants of the objects' owner, for nobody else's can be taken back.
+-- only grants of the objects' owner, for nobody else's can be taken back. TimescaleDB hands a hypertable's grants on to its
+-- columnstore, where no trigger and no constraint looks: what lets write there is taken back.
 CREATE OR REPLACE FUNCTION hitherto.role_difference()
 RETURNS TABLE (statement text) LANGUAGE sql STABLE AS $$
     WITH object AS (
@@ -13,13 +14,17 @@ RETURNS TABLE (statement text) LANGUAGE sql STABLE AS $$
         UNION ALL
         SELECT 'routine', p.oid, 'ROUTINE ' || p.oid::regprocedure, coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('hitherto', 'legacy')
+        UNION ALL
+        SELECT 'columnstore', c.oid, format('TABLE %I.%I', n.nspname, c.relname), coalesce(c.relacl, acldefault('r', c.relowner)), c.relowner
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_namespace h ON h.nspowner = c.relowner
+        WHERE h.nspname = 'hitherto' AND n.nspname = '_timescaledb_internal' AND c.relkind = 'r' AND c.relname ~ '^(_compressed_hypertable|compress_hyper)_'
     ), grantee AS (
         SELECT r.oid, quote_ident(r.rolname) AS name FROM pg_roles r WHERE r.rolname = ANY (hitherto.role_names())
         UNION ALL
         SELECT 0, 'PUBLIC'
     ), granted AS (
         SELECT o.kind, o.oid, a.grantee, a.privilege_type AS privilege, NULL::name AS field
-        FROM object o, aclexplode(o.acl) a WHERE a.grantor = o.owner
+        FROM object o, aclexplode(o.acl) a WHERE a.grantor = o.owner AND (o.kind <> 'columnstore' OR a.privilege_type <> 'SELECT')
         UNION ALL
         SELECT o.kind, o.oid, a.grantee, a.privilege_type, t.attname
         FROM object o JOIN pg_attribute t ON o.kind = 'relation' AND t.attrelid = o.oid AND NOT t.attisdropped AND t.attacl IS NOT NULL

@@ -133,6 +133,7 @@ impl Plan {
             batch_column: in_ledger.then(|| "batch_id".to_owned()),
             fingerprint: (!in_ledger).then(|| fingerprint(self.name)),
             joined: self.query.contains("JOIN hitherto.module m").then(|| MODULE_NAMES.to_owned()),
+            ..Dataset::default()
         }
     }
 }
@@ -186,19 +187,31 @@ pub(super) const IDENTITY: &str = "
 /// When the earliest line was written that the next export looks at again.
 pub(super) const LAG: &str = "SELECT min(committed_at) FROM hitherto.ingest_batch WHERE xid >= $1::text::xid8";
 
-/// The datasets of these names, or all.
+/// The datasets of these names, each once, or all.
 pub(super) fn datasets(names: &[String]) -> Result<Vec<Dataset>> {
-    if names.is_empty() {
-        return Ok(PLANS.iter().map(Plan::dataset).collect());
+    let known: Vec<&str> = PLANS.iter().map(|plan| plan.name).collect();
+    let mut wanted: Vec<&Plan> = Vec::new();
+    for name in names {
+        let name = name.replace('-', "_");
+        match PLANS.iter().find(|plan| plan.name == name) {
+            Some(plan) if wanted.iter().all(|w| w.name != plan.name) => wanted.push(plan),
+            Some(_) => {}
+            None => {
+                let near = near(&name, &known).map(|near| format!("; did you mean {near}?")).unwrap_or_else(|| ".".to_owned());
+                let message = format!("there is no dataset '{name}'{near} There are {}", known.join(", "));
+                return Err(Error::new(ErrorKind::Config, message));
+            }
+        }
     }
-    names
-        .iter()
-        .map(|name| {
-            let name = name.replace('-', "_");
-            PLANS.iter().find(|plan| plan.name == name).map(Plan::dataset).ok_or_else(|| {
-                let known: Vec<&str> = PLANS.iter().map(|plan| plan.name).collect();
-                Error::new(ErrorKind::Config, format!("there is no dataset '{name}'; there are {}", known.join(", ")))
-            })
-        })
-        .collect()
+    let all = PLANS.iter().filter(|_| names.is_empty());
+    Ok(wanted.into_iter().chain(all).map(Plan::dataset).collect())
+}
+
+/// Names that are alike, by Jaro and Winkler, are more so than this.
+const ALIKE: f64 = 0.8;
+
+/// The one among names that somebody is likely to have meant.
+fn near<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let alike = known.iter().map(|other| (strsim::jaro_winkler(&name.to_lowercase(), other), *other));
+    alike.filter(|(alike, _)| *alike > ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
 }

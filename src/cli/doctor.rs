@@ -81,8 +81,8 @@ async fn look(store: &Store, report: &mut Report) -> Result<()> {
             end.newest.join(", ")
         ));
     }
+    report.findings.extend(store.role_flaws().await?);
     let client = store.client().await?;
-    report.findings.extend(crate::migrate::role_flaws(&client).await?);
     let doing = "looking at the database";
     // No foreign key guards these two: checking it would halve the speed of COPY.
     let orphans = client

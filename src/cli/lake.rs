@@ -11,7 +11,7 @@ use hitherto_export::{
 use super::Ending;
 use super::connect::Database;
 use super::dataset::datasets;
-use super::export::{export_error, lake_plan};
+use super::export::{export_error, planned};
 use super::output::{Output, table};
 use crate::error::Result;
 
@@ -124,7 +124,7 @@ async fn look(verify: Verify, database: &Database, output: Output) -> Result<End
     let mut verified = verified.map_err(export_error)?;
     if verify.ledger {
         let full = Options { full: true, ..Options::default() };
-        let planned = lake_plan(&database.config()?, &verify.which.lake, &options.datasets, full).await?;
+        let planned = planned(&database.config()?, &verify.which.lake, &options.datasets, full).await?;
         verified.findings.extend(compare_with_ledger(&planned));
     }
     output.print(&verified, verify_text)?;

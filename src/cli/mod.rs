@@ -129,16 +129,17 @@ pub fn main() -> ExitCode {
         Err(e) => return fail(output, &Error::new(ErrorKind::Config, format!("starting the runtime: {e}"))),
     };
     let ended = runtime.block_on(async {
-        // These two know themselves how to stop.
+        // These know themselves how to stop.
         match cli.command {
             Command::Engine(args) => return engine::run(args, output).await,
             Command::Ingest(args) => return ingest::run(args, &cli.database, output).await,
+            Command::Export(args) => return export::run(args, &cli.database, output).await,
             _ => {}
         }
         tokio::select! {
             ended = run(cli, output) => ended,
             // What was under way is rolled back by the server and by the guards that are dropped.
-            () = stopped() => Err(Error::new(ErrorKind::Closed, "interrupted; nothing was left half done")),
+            () = stopped() => Err(interrupted()),
         }
     });
     // A lake that is being published is published whole.
@@ -185,6 +186,15 @@ async fn stopped() {
         return;
     }
     let _ = tokio::signal::ctrl_c().await;
+}
+
+/// Whoever asks once more does not want to wait until everything is in order.
+fn interrupted() -> Error {
+    tokio::spawn(async {
+        stopped().await;
+        std::process::exit(130);
+    });
+    Error::new(ErrorKind::Closed, "interrupted; nothing was left half done")
 }
 
 fn fail(output: Output, error: &Error) -> ExitCode {

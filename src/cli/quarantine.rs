@@ -89,24 +89,45 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
             let record = record.as_deref().map(read).transpose()?;
             let store = database.store().await?;
             let ids = if all { waiting(&store, table).await? } else { ids };
-            let mut results = Vec::new();
-            for id in ids {
-                results.push(store.quarantine_retry(id, record.as_deref(), by.as_deref()).await?);
-            }
-            output.print(&results, |results| results_text(results))?;
-            let refused = results.iter().any(|result| result.outcome == ResolveOutcome::Refused);
-            Ok(if refused { Ending::Finding } else { Ending::Done })
+            resolve_each(ids, output, async |id| store.quarantine_retry(id, record.as_deref(), by.as_deref()).await).await
         }
         Step::Drop { ids, reason, by } => {
             let store = database.store().await?;
-            let mut results = Vec::new();
-            for id in ids {
-                results.push(store.quarantine_drop(id, by.as_deref(), &reason).await?);
-            }
-            output.print(&results, |results| results_text(results))?;
-            Ok(Ending::Done)
+            resolve_each(ids, output, async |id| store.quarantine_drop(id, by.as_deref(), &reason).await).await
         }
     }
+}
+
+/// Tells of every row that was come to, whatever ends it.
+async fn resolve_each(ids: Vec<i64>, output: Output, mut resolve: impl AsyncFnMut(i64) -> Result<Resolved>) -> Result<Ending> {
+    let (mut results, mut failed) = (Vec::new(), None);
+    for id in ids {
+        match resolve(id).await {
+            Ok(result) => results.push(result),
+            // A number that no row has keeps nothing from the others; what the database refuses, it refuses to them, too.
+            Err(error) => {
+                let alone = error.kind() == ErrorKind::NotFound;
+                failed.get_or_insert(error);
+                if !alone {
+                    break;
+                }
+            }
+        }
+    }
+    if let Some(error) = failed {
+        if results.is_empty() {
+            return Err(error);
+        }
+        if !output.is_json() {
+            output.print(&results, |results| results_text(results))?;
+            return Err(error);
+        }
+        // One document: the error, which tells of the others.
+        let others: Vec<String> = results.iter().map(|r| format!("{} {}", r.quarantine_id, word(r.outcome))).collect();
+        return Err(error.with(&format!("the other rows: {}", others.join(", "))));
+    }
+    output.print(&results, |results| results_text(results))?;
+    if results.iter().any(|result| result.outcome == ResolveOutcome::Refused) { Ok(Ending::Finding) } else { Ok(Ending::Done) }
 }
 
 async fn waiting(store: &Store, table: Option<String>) -> Result<Vec<i64>> {
@@ -186,14 +207,17 @@ fn results_text(results: &[Resolved]) -> String {
         return "nothing waits in quarantine".to_owned();
     }
     let line = |result: &Resolved| {
-        let word = match result.outcome {
-            ResolveOutcome::Stored => "stored",
-            ResolveOutcome::Refused => "refused again",
-            ResolveOutcome::Dropped => "dropped",
-            ResolveOutcome::Already => "nothing done",
-        };
         let reason = result.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        format!("{}: {word}{reason}\n", result.quarantine_id)
+        format!("{}: {}{reason}\n", result.quarantine_id, word(result.outcome))
     };
     results.iter().map(line).collect()
+}
+
+fn word(outcome: ResolveOutcome) -> &'static str {
+    match outcome {
+        ResolveOutcome::Stored => "stored",
+        ResolveOutcome::Refused => "refused again",
+        ResolveOutcome::Dropped => "dropped",
+        ResolveOutcome::Already => "nothing done",
+    }
 }

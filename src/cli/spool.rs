@@ -156,7 +156,7 @@ async fn replay(args: Replay, database: &Database, output: Output) -> Result<End
     let store = database.store().await?;
     let mut lines = ingest::Replayed::default();
     for table in before.tables.iter().filter(|t| t.foreign) {
-        lines.add(ingest::replay(&spool, &table.table, store.clone()).await?);
+        lines.add(ingest::replay(&spool, &table.table, store.clone(), args.producer.clone()).await?);
     }
     let mut config = WriterConfig::new(args.producer);
     config.durability = Durability::Spool(spool.clone());

@@ -1,5 +1,6 @@
 //! Where the database is and how patient to be with it.
 
+mod meaning;
 mod password;
 mod server;
 mod text;
@@ -66,7 +67,7 @@ impl Config {
             return Err(unreadable("it does not begin with postgresql://"));
         }
         let parameters = text::parse(url).map_err(|why| unreadable(&why))?;
-        let read = server::read(&parameters, &variable)
+        let read = meaning::read(&parameters, &variable)
             .map_err(|why| Error::new(ErrorKind::Config, format!("the database URL can't be used: {why}; see docs/connections.md")))?;
         if read.server.hosts.is_empty() {
             return Err(Error::new(ErrorKind::Config, "the database URL names no host; write postgresql://user@host:5432/database"));
@@ -89,14 +90,14 @@ impl Config {
         if variable("PGHOST").is_none() && variable("PGHOSTADDR").is_none() {
             parameters.insert("host".to_owned(), "localhost".to_owned());
         }
-        let mut read = server::read(&parameters, &variable).map_err(|why| {
+        let mut read = meaning::read(&parameters, &variable).map_err(|why| {
             Error::new(ErrorKind::Config, format!("the database's variables can't be used: {why}; see docs/connections.md"))
         })?;
         read.server.database.get_or_insert_with(|| read.server.user.clone());
         Ok(Some(Self::from_read(read)))
     }
 
-    fn from_read(read: server::Read) -> Self {
+    fn from_read(read: meaning::Read) -> Self {
         Self {
             server: read.server,
             pool_size: DEFAULT_POOL_SIZE,

@@ -1,7 +1,11 @@
 //! The way to the server: which host, encrypted or not, pooled or not. Every connection is made here.
 
+#[cfg(feature = "cli")]
+mod cancel;
 #[cfg(feature = "tls")]
 mod certificate;
+mod frames;
+mod message;
 mod socket;
 mod stream;
 #[cfg(feature = "tls")]
@@ -21,6 +25,8 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use crate::config::SslMode;
 use crate::config::{Config, Host, Pooler, Target};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "cli")]
+pub(crate) use cancel::Canceller;
 use socket::{Place, Socket};
 use stream::{Hello, Link, Stream};
 
@@ -31,6 +37,12 @@ pub(crate) struct Session {
     pub(crate) driver: JoinHandle<()>,
     /// A pooler stands before the server: the next transaction may be another session's.
     pub(crate) pooled: bool,
+    #[cfg(feature = "cli")]
+    host: Host,
+    #[cfg(feature = "cli")]
+    place: Place,
+    #[cfg(feature = "cli")]
+    encrypted: bool,
 }
 
 /// Why an attempt failed, and whether the next place is worth trying: as in libpq, it is not once a
@@ -136,7 +148,7 @@ fn random() -> u64 {
 
 /// One place, in the ways that the mode allows.
 async fn attempt(config: &Config, host: &Host, place: &Place, target: Target) -> Result<Session, Failure> {
-    let plain = async || login(config, host, socket(config, place).await?, target).await;
+    let plain = async || login(config, host, place, socket(config, place).await?, target).await;
     #[cfg(not(feature = "tls"))]
     return plain().await;
     #[cfg(feature = "tls")]
@@ -144,7 +156,7 @@ async fn attempt(config: &Config, host: &Host, place: &Place, target: Target) ->
         let encrypted = async |or_plain: bool| {
             let socket = socket(config, place).await?;
             let socket = tls::encrypt(&config.server().tls, host, socket, or_plain).await?;
-            login(config, host, socket, target).await
+            login(config, host, place, socket, target).await
         };
         match if place.is_local() { SslMode::Disable } else { config.server().tls.mode } {
             SslMode::Disable => plain().await,
@@ -177,7 +189,8 @@ async fn socket(config: &Config, place: &Place) -> Result<Socket, Failure> {
         .map_err(|e| elsewhere(Error::new(ErrorKind::Unreachable, format!("error connecting to server: {e}"))))
 }
 
-async fn login(config: &Config, host: &Host, socket: Socket, target: Target) -> Result<Session, Failure> {
+#[cfg_attr(not(feature = "cli"), allow(unused_variables, reason = "the place is for what cancels"))]
+async fn login(config: &Config, host: &Host, place: &Place, socket: Socket, target: Target) -> Result<Session, Failure> {
     let server = config.server();
     let database = server.database.as_deref().unwrap_or(&server.user);
     let mut driver = tokio_postgres::Config::new();
@@ -191,7 +204,8 @@ async fn login(config: &Config, host: &Host, socket: Socket, target: Target) -> 
         driver.password(&secret.0);
     }
     // The negotiation is done: the driver takes the stream as it is.
-    if socket.is_encrypted() {
+    let encrypted = socket.is_encrypted();
+    if encrypted {
         driver.ssl_mode(DriverSslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     } else {
         driver.ssl_mode(DriverSslMode::Disable);
@@ -204,7 +218,17 @@ async fn login(config: &Config, host: &Host, socket: Socket, target: Target) -> 
             tracing::debug!(%error, "connection ended");
         }
     });
-    let mut session = Session { client, driver, pooled: false };
+    let mut session = Session {
+        client,
+        driver,
+        pooled: false,
+        #[cfg(feature = "cli")]
+        host: host.clone(),
+        #[cfg(feature = "cli")]
+        place: place.clone(),
+        #[cfg(feature = "cli")]
+        encrypted,
+    };
     let pooled = match config.pooler {
         Pooler::None if target == Target::Any => false,
         Pooler::Transaction if target == Target::Any => true,

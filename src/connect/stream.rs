@@ -11,8 +11,9 @@ use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
+use super::frames::Frames;
 use super::socket::Socket;
-use super::unnamed::{Frames, Unnamed};
+use super::unnamed::Unnamed;
 
 /// Bytes that wait to be sent, at most, before more are taken.
 const FULL: usize = 64 << 10;

@@ -9,54 +9,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
-/// Follows messages without changing them, and finds the process number that is told at login.
-#[derive(Default)]
-pub(super) struct Frames {
-    head: Vec<u8>,
-    rest: usize,
-}
-
-/// The longest message that is kept: BackendKeyData.
-const KEY_DATA: usize = 13;
-
-impl Frames {
-    /// Looks at what came; the process number, if this is where it stands.
-    pub(super) fn look(&mut self, mut bytes: &[u8]) -> Option<u32> {
-        let mut found = None;
-        while let Some((first, after)) = bytes.split_first() {
-            if self.rest > 0 && !(self.head.first() == Some(&b'K') && self.head.len() < KEY_DATA) {
-                let n = self.rest.min(bytes.len());
-                self.rest -= n;
-                bytes = &bytes[n..];
-            } else {
-                self.head.push(*first);
-                self.rest = self.rest.saturating_sub(1);
-                bytes = after;
-                if let (5, [_, length @ ..]) = (self.head.len(), &self.head[..]) {
-                    self.rest = number(length).saturating_sub(4);
-                }
-            }
-            if self.rest == 0 && self.head.len() >= 5 {
-                if let [b'K', _, _, _, _, process_id @ ..] = &self.head[..] {
-                    found = process_id.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
-                }
-                self.head.clear();
-            }
-        }
-        found
-    }
-
-    /// Whether the last message is whole.
-    pub(super) fn at_boundary(&self) -> bool {
-        self.head.is_empty()
-    }
-}
-
-fn number(bytes: &[u8]) -> usize {
-    bytes.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes) as usize)
-}
+use super::message::{Incoming, broken, put, text};
 
 /// A statement that the driver believes to be prepared.
 struct Statement {
@@ -113,62 +68,6 @@ impl Default for Unnamed {
             to_client: BytesMut::new(),
         }
     }
-}
-
-/// Bytes on their way in.
-#[derive(Default)]
-struct Incoming {
-    bytes: BytesMut,
-    /// Of the message under way, to be passed on as it is.
-    passing: usize,
-}
-
-impl Incoming {
-    /// The next whole message of one of these types; others are passed on.
-    fn next(&mut self, types: &[u8], out: &mut BytesMut) -> io::Result<Option<(u8, Bytes)>> {
-        loop {
-            if self.passing > 0 {
-                let n = self.passing.min(self.bytes.len());
-                out.put(self.bytes.split_to(n));
-                self.passing -= n;
-            }
-            if self.passing > 0 || self.bytes.len() < 5 {
-                return Ok(None);
-            }
-            let (kind, length) = (self.bytes[0], number(&self.bytes[1..5]));
-            if length < 4 {
-                return Err(broken("a message is shorter than its own length"));
-            }
-            if !types.contains(&kind) {
-                self.passing = length + 1;
-            } else if self.bytes.len() > length {
-                let mut message = self.bytes.split_to(length + 1).freeze();
-                message.advance(5);
-                return Ok(Some((kind, message)));
-            } else {
-                return Ok(None);
-            }
-        }
-    }
-}
-
-fn broken(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
-}
-
-fn put(out: &mut BytesMut, kind: u8, parts: &[&[u8]]) {
-    let length: usize = parts.iter().map(|part| part.len()).sum::<usize>() + 4;
-    out.put_u8(kind);
-    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    parts.iter().for_each(|part| out.put_slice(part));
-}
-
-/// Takes a text off the front, its zero left out.
-fn text(message: &mut Bytes) -> io::Result<Bytes> {
-    let end = message.iter().position(|byte| *byte == 0).ok_or_else(|| broken("a text has no end"))?;
-    let text = message.split_to(end);
-    message.advance(1);
-    Ok(text)
 }
 
 impl Unnamed {
@@ -323,6 +222,7 @@ fn columns(kind: u8, mut message: Bytes) -> io::Result<Columns> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connect::message::number;
 
     fn message(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
         let mut out = BytesMut::new();
@@ -443,23 +343,5 @@ mod tests {
         assert!(Unnamed::default().answered(&[b'1', 0, 0, 0, 1]).is_err(), "shorter than its own length");
         assert!(Unnamed::default().answered(&message(b'1', &[])).is_err(), "nobody asked");
         assert!(Unnamed::default().rewrite(&message(b'B', &[b"no end"])).is_err());
-    }
-
-    #[test]
-    fn the_process_number_is_found_however_its_bytes_come() {
-        let login = [
-            message(b'R', &[&[0; 4]]),
-            message(b'S', &[b"a\0b\0"]),
-            message(b'K', &[&7u32.to_be_bytes(), &[9; 4]]),
-            message(b'Z', b"I".chunks(1).collect::<Vec<_>>().as_slice()),
-        ];
-        for piece in [1, 2, 3, 5, 13, 100] {
-            let mut frames = Frames::default();
-            let found: Vec<u32> = login.concat().chunks(piece).filter_map(|bytes| frames.look(bytes)).collect();
-            assert_eq!(found, [7], "{piece}");
-            assert!(frames.at_boundary());
-            frames.look(b"S");
-            assert!(!frames.at_boundary());
-        }
     }
 }

@@ -31,6 +31,7 @@ pub(super) const SCHEMA: &[File] = &[
     File { name: "schema/170_writer", sql: include_str!("../../sql/schema/170_writer.sql") },
     File { name: "schema/171_owner_step", sql: include_str!("../../sql/schema/171_owner_step.sql") },
     File { name: "schema/172_quarantine_resolution", sql: include_str!("../../sql/schema/172_quarantine_resolution.sql") },
+    File { name: "schema/176_order_event_store", sql: include_str!("../../sql/schema/176_order_event_store.sql") },
 ];
 
 /// What only TimescaleDB has.
@@ -96,3 +97,6 @@ pub(super) const ROLE: &[File] = &[
     File { name: "role/402_open", sql: include_str!("../../sql/role/402_open.sql") },
     File { name: "role/403_grant", sql: include_str!("../../sql/role/403_grant.sql") },
 ];
+
+/// What takes whoever owns the extension, not the schema: after those.
+pub(super) const CLOSE: File = File { name: "role/404_close", sql: include_str!("../../sql/role/404_close.sql") };

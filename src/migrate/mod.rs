@@ -6,7 +6,8 @@
 //! `sql/views`, `sql/legacy` and `sql/role` are replayed every time, in one transaction.
 
 mod files;
-mod role;
+mod owner;
+pub(crate) mod role;
 mod statement;
 
 pub use role::Role;
@@ -19,6 +20,7 @@ use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
 
 use crate::engine::{Capabilities, Engine};
 use crate::error::{Error, ErrorKind, Result};
+use owner::Owner;
 
 /// One SQL file.
 #[derive(Debug, Clone, Copy)]
@@ -138,14 +140,6 @@ pub async fn schema_state(client: &Client, engine: Engine) -> Result<SchemaState
     Ok(compare(&applied, &wanted(engine)))
 }
 
-/// What is wrong with the roles and their privileges, each with what to do about it.
-///
-/// # Errors
-/// Whatever the database answers.
-pub async fn role_flaws(client: &Client) -> Result<Vec<String>> {
-    role::flaws(client).await
-}
-
 fn compare(applied: &BTreeMap<i32, (String, String)>, wanted: &[File]) -> SchemaState {
     if applied.is_empty() {
         return SchemaState::Empty;
@@ -188,7 +182,8 @@ async fn applied(client: &impl GenericClient) -> Result<BTreeMap<i32, (String, S
     Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
 }
 
-/// Brings the schema up to date, makes the roles and replays the views. Safe to run twice and by many at once: each file's
+/// Brings the schema up to date, makes the roles and replays the views, as the role that owns the schema where the session
+/// may be that: whoever migrates, the objects are one role's. Safe to run twice and by many at once: each file's
 /// transaction takes an advisory lock and looks again at what is applied, so that one works while the
 /// others wait for it. No lock and no setting outlives its transaction: a pooler may stand in between.
 ///
@@ -202,15 +197,22 @@ pub async fn migrate(client: &mut Client, capabilities: &Capabilities) -> Result
     let mut now = Vec::new();
     loop {
         let tx = turn(client).await?;
+        let owner = Owner::take(&tx).await?;
         let applied = applied(&tx).await?;
         compare(&applied, &wanted).require_migratable()?;
         let Some(file) = wanted.iter().find(|file| !applied.contains_key(&file.version())) else {
+            owner.leave(&tx).await?;
             role::create(&tx).await?;
+            owner.enter(&tx).await?;
             for file in files::VIEWS.iter().chain(files::LEGACY).chain(files::ROLE) {
                 apply(&tx, file).await?;
             }
+            owner.leave(&tx).await?;
+            apply(&tx, &files::CLOSE).await?;
+            owner.enter(&tx).await?;
+            let flaws = tx.query_one(role::FLAWS, &[&Role::names()]).await;
+            let warnings = role::flaws(&flaws.map_err(|e| Error::database("looking at privileges", e))?);
             tx.commit().await.map_err(|e| Error::database("replaying the views", e))?;
-            let warnings = role::flaws(client).await?;
             for warning in &warnings {
                 tracing::warn!("{warning}");
             }
@@ -321,7 +323,7 @@ mod tests {
             ("postgresql", files::POSTGRESQL),
             ("views", files::VIEWS),
             ("legacy", files::LEGACY),
-            ("role", files::ROLE),
+            ("role", &[files::ROLE, &[files::CLOSE]].concat()[..]),
         ] {
             let on_disk: BTreeSet<String> = std::fs::read_dir(root.join(folder))
                 .unwrap()

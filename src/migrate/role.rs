@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
-use tokio_postgres::{Client, GenericClient, Transaction};
+use tokio_postgres::{Row, Transaction};
 
+use super::owner::strayed;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A role that `migrate` makes. What it may do stands in `sql/role/400_wanted.sql`.
@@ -34,6 +35,11 @@ impl Role {
             Self::Analyst => "hitherto_analyst",
             Self::Exporter => "hitherto_exporter",
         }
+    }
+
+    /// Every role's name.
+    pub(crate) fn names() -> Vec<&'static str> {
+        Self::ALL.iter().map(|role| role.name()).collect()
     }
 
     /// What whoever has it may do, in a few words.
@@ -66,10 +72,20 @@ impl FromStr for Role {
     }
 }
 
+macro_rules! missing {
+    () => {
+        "ARRAY(SELECT w.name FROM unnest($1::text[]) WITH ORDINALITY AS w (name, n)
+               WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = w.name) ORDER BY w.n)"
+    };
+}
+
 /// Makes the roles that are missing. They are the server's, so that another database's migrator may be at it too.
 /// Without the privilege nothing is made: [`flaws`] says so.
 pub(super) async fn create(tx: &Transaction<'_>) -> Result<()> {
-    for role in missing(tx).await? {
+    let missing = concat!("-- role_missing\nSELECT ", missing!());
+    let row = tx.query_one(missing, &[&Role::names()]).await.map_err(|e| Error::database("looking for the roles", e))?;
+    for role in row.get::<_, Vec<&str>>(0) {
+        let role: Role = role.parse()?;
         let comment = role.may().replace('\'', "''");
         let make = format!(
             "DO $do$ BEGIN CREATE ROLE {role} NOLOGIN; COMMENT ON ROLE {role} IS 'Hitherto store: may {comment}';
@@ -80,16 +96,24 @@ pub(super) async fn create(tx: &Transaction<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn missing(client: &impl GenericClient) -> Result<Vec<Role>> {
-    let rows = client.query("SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'hitherto\\_%'", &[]).await;
-    let there: Vec<String> = rows.map_err(|e| Error::database("looking for the roles", e))?.iter().map(|row| row.get(0)).collect();
-    Ok(Role::ALL.into_iter().filter(|role| !there.iter().any(|name| name == role.name())).collect())
-}
+/// What [`flaws`] tells of; wants [`Role::names`].
+pub(crate) const FLAWS: &str = concat!(
+    "-- role_flaws
+     SELECT ",
+    missing!(),
+    ", d.count, d.first, o.count, o.first, s.count, s.first
+     FROM (SELECT count(*), min(statement) AS first FROM hitherto.role_difference()) d,
+          (SELECT count(*), min(statement) AS first FROM hitherto.role_open()) o,
+          (SELECT count(*), min(statement) AS first FROM (",
+    strayed!(),
+    ") AS t) s"
+);
 
-/// Roles that are missing, privileges that differ, and what TimescaleDB leaves open.
-pub(super) async fn flaws(client: &Client) -> Result<Vec<String>> {
+/// Roles that are missing, privileges that differ, what TimescaleDB leaves open, and objects that are not the
+/// owner's, each with what to do about it.
+pub(crate) fn flaws(row: &Row) -> Vec<String> {
     let mut flaws = Vec::new();
-    let missing = missing(client).await?;
+    let missing: Vec<String> = row.get(0);
     if !missing.is_empty() {
         let statements: Vec<String> = missing.iter().map(|role| format!("CREATE ROLE {role};")).collect();
         flaws.push(format!(
@@ -98,18 +122,15 @@ pub(super) async fn flaws(client: &Client) -> Result<Vec<String>> {
             statements.join(" ")
         ));
     }
-    for (function, words) in [
-        ("role_difference", "privileges are not as docs/roles.md says"),
-        ("role_open", "things of TimescaleDB are open to everybody: jobs, chunks, its catalogue"),
-    ] {
-        let query = format!("-- {function}\nSELECT count(*), min(statement) FROM hitherto.{function}()");
-        let row = client.query_one(&query, &[]).await.map_err(|e| Error::database("looking at privileges", e))?;
-        let (count, first): (i64, Option<String>) = (row.get(0), row.get(1));
-        if let Some(first) = first {
-            flaws.push(format!(
-                "{count} {words}; run hitherto migrate as the owner (of TimescaleDB's: as a superuser), or the statements that SELECT * FROM hitherto.{function}() gives, the first: {first}"
-            ));
-        }
-    }
-    Ok(flaws)
+    let mut add = |at: usize, words: &str, what_to_do: &str| {
+        let (count, first): (i64, Option<String>) = (row.get(at), row.get(at + 1));
+        flaws.extend(first.map(|first| format!("{count} {words}; {what_to_do}, the first: {first}")));
+    };
+    let either = |who: &str, function: &str| {
+        format!("run hitherto migrate as {who}, or the statements that SELECT * FROM hitherto.{function}() gives")
+    };
+    add(1, "privileges are not as docs/roles.md says", &either("the owner", "role_difference"));
+    add(3, "things of TimescaleDB are open to everybody: jobs, chunks, its catalogue", &either("a superuser", "role_open"));
+    add(5, "objects are not the schema's owner's", "run hitherto migrate as a superuser, or give each to the owner");
+    flaws
 }

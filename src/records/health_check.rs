@@ -33,6 +33,7 @@ pub struct HealthCheck {
     /// CPU in use, percent of one core, not negative; may pass 100.
     pub cpu_usage_percent: Option<f64>,
     /// Anything else.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::json::present")]
     pub details: Option<Json>,
 }
 
@@ -100,6 +101,10 @@ impl Record for HealthCheck {
 
     fn id_mut(&mut self) -> Option<&mut String> {
         None
+    }
+
+    fn each_json(&mut self, each: &mut dyn FnMut(&mut Option<Json>)) {
+        each(&mut self.details);
     }
 
     fn fields(&self, module_id: i64, to: &mut impl Fields) {

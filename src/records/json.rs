@@ -166,6 +166,11 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+/// An optional field that is there: `null` is a value, and only what is left out is none.
+pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,7 +35,7 @@ mod signal;
 pub use check::{
     Check, DEFAULT_AHEAD, DEFAULT_JSON_BYTES, DEFAULT_OLDEST, DEFAULT_TEXT_BYTES, Invalid, Limits, MAX_MEASURE, MAX_NAME_CHARS,
 };
-pub(crate) use decimal::put_numeric;
+pub(crate) use decimal::numeric_field;
 pub use decimal::{Decimal, DecimalError};
 pub use json::{Json, MAX_JSON_DEPTH};
 pub use record::{Column, Fields, Kind, Record, TABLES};

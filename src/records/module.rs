@@ -35,6 +35,7 @@ pub struct Module {
     #[serde(default)]
     pub status: ModuleStatus,
     /// Its settings.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::json::present")]
     pub config: Option<Json>,
     /// Why its status is error.
     pub error_message: Option<String>,
@@ -85,6 +86,10 @@ impl Record for Module {
 
     fn id_mut(&mut self) -> Option<&mut String> {
         None
+    }
+
+    fn each_json(&mut self, each: &mut dyn FnMut(&mut Option<Json>)) {
+        each(&mut self.config);
     }
 
     fn fields(&self, _: i64, to: &mut impl Fields) {

@@ -25,6 +25,7 @@ pub struct ModuleExecution {
     /// Why not.
     pub error_message: Option<String>,
     /// Anything else.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::json::present")]
     pub details: Option<Json>,
 }
 
@@ -87,6 +88,10 @@ impl Record for ModuleExecution {
 
     fn id_mut(&mut self) -> Option<&mut String> {
         Some(&mut self.execution_id)
+    }
+
+    fn each_json(&mut self, each: &mut dyn FnMut(&mut Option<Json>)) {
+        each(&mut self.details);
     }
 
     fn fields(&self, module_id: i64, to: &mut impl Fields) {

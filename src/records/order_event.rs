@@ -86,6 +86,7 @@ pub struct OrderEvent {
     /// The fill that `fill_corrected` or `fill_voided` speaks of.
     pub ref_event_id: Option<String>,
     /// Anything else.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::json::present")]
     pub details: Option<Json>,
 }
 
@@ -194,6 +195,10 @@ impl Record for OrderEvent {
 
     fn id_mut(&mut self) -> Option<&mut String> {
         Some(&mut self.event_id)
+    }
+
+    fn each_json(&mut self, each: &mut dyn FnMut(&mut Option<Json>)) {
+        each(&mut self.details);
     }
 
     fn fields(&self, _: i64, to: &mut impl Fields) {

@@ -133,6 +133,8 @@ impl Record for PortfolioSnapshot {
         Some(&mut self.snapshot_id)
     }
 
+    fn each_json(&mut self, _: &mut dyn FnMut(&mut Option<Json>)) {}
+
     fn fields(&self, _: i64, to: &mut impl Fields) {
         to.time(Some(self.taken_at));
         to.text(Some(&self.snapshot_id));

@@ -21,6 +21,7 @@ pub struct Proposal {
     /// The asset it is about; none for a portfolio as a whole.
     pub asset: Option<String>,
     /// What exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::json::present")]
     pub payload: Option<Json>,
 }
 
@@ -69,6 +70,10 @@ impl Record for Proposal {
 
     fn id_mut(&mut self) -> Option<&mut String> {
         Some(&mut self.proposal_id)
+    }
+
+    fn each_json(&mut self, each: &mut dyn FnMut(&mut Option<Json>)) {
+        each(&mut self.payload);
     }
 
     fn fields(&self, module_id: i64, to: &mut impl Fields) {

@@ -96,6 +96,15 @@ pub trait Record: sealed::Sealed + Clone + Debug + PartialEq + Serialize + Deser
     /// Its own id, empty until it has one; `None` for a record that has none.
     fn id_mut(&mut self) -> Option<&mut String>;
 
+    /// Hands over the optional JSON fields.
+    fn each_json(&mut self, each: &mut dyn FnMut(&mut Option<Json>));
+
+    /// Takes a JSON field that is `null` for one that was left out. Whoever writes lines by hand means
+    /// that; a record's own JSON has no `null` but where the value is one.
+    fn nulls_are_none(&mut self) {
+        self.each_json(&mut |field| *field = field.take().filter(|json| json.as_str() != "null"));
+    }
+
     /// Hands over the fields. `module_id` stands for the module's name.
     fn fields(&self, module_id: i64, to: &mut impl Fields);
 

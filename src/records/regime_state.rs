@@ -66,6 +66,7 @@ pub struct RegimeState {
     /// Words of those who decided.
     pub notes: Option<String>,
     /// The figures behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::json::present")]
     pub context: Option<Json>,
     /// Whether a person must confirm it before it takes effect.
     #[serde(default)]
@@ -168,6 +169,10 @@ impl Record for RegimeState {
 
     fn id_mut(&mut self) -> Option<&mut String> {
         Some(&mut self.regime_id)
+    }
+
+    fn each_json(&mut self, each: &mut dyn FnMut(&mut Option<Json>)) {
+        each(&mut self.context);
     }
 
     fn fields(&self, _: i64, to: &mut impl Fields) {

@@ -59,8 +59,10 @@ pub struct RiskEvaluation {
     /// Mean return over its standard deviation, as the module scales it.
     pub sharpe_ratio: Option<f64>,
     /// What stood out.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::json::present")]
     pub flags: Option<Json>,
     /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::json::present")]
     pub recommendations: Option<Json>,
     /// How it was computed.
     pub method: Option<String>,
@@ -149,6 +151,11 @@ impl Record for RiskEvaluation {
 
     fn id_mut(&mut self) -> Option<&mut String> {
         Some(&mut self.evaluation_id)
+    }
+
+    fn each_json(&mut self, each: &mut dyn FnMut(&mut Option<Json>)) {
+        each(&mut self.flags);
+        each(&mut self.recommendations);
     }
 
     fn fields(&self, module_id: i64, to: &mut impl Fields) {

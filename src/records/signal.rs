@@ -27,6 +27,7 @@ pub struct Signal {
     /// How sure the module is, 0 to 1.
     pub confidence: Option<f64>,
     /// Anything else.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::json::present")]
     pub payload: Option<Json>,
 }
 
@@ -87,6 +88,10 @@ impl Record for Signal {
 
     fn id_mut(&mut self) -> Option<&mut String> {
         Some(&mut self.signal_id)
+    }
+
+    fn each_json(&mut self, each: &mut dyn FnMut(&mut Option<Json>)) {
+        each(&mut self.payload);
     }
 
     fn fields(&self, module_id: i64, to: &mut impl Fields) {

@@ -30,7 +30,7 @@ pub(crate) use log::NewFrame;
 pub(crate) use queue::SpoolLog;
 pub(crate) use reader::SpoolReader;
 pub(crate) use reading::SpooledBatch;
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", test))]
 pub(crate) use reading::SpooledFrame;
 pub use survey::{SpoolSurvey, SpoolTable, survey};
 

@@ -76,15 +76,18 @@ impl Opened {
             let acknowledged = headers.get(place + 1).and_then(Option::as_ref).filter(|_| next_follows).and_then(|next| next.prior_end);
             let mended = mend(files, folder, table, Position { segment: number, offset }, acknowledged)?;
             findings.extend(mended.findings);
+            let mut rows = 0;
             for (_, info) in &mended.scan.frames {
-                waiting.rows += u64::from(info.head.rows);
+                rows += u64::from(info.head.rows);
+                waiting.note_kind(info.head.kind);
                 waiting.bytes += info.span();
                 waiting.oldest_at = waiting.oldest_at.or(Some(info.head.written_at));
                 if info.head.kind != KIND_VOID {
                     waiting.kind = waiting.kind.or(Some(info.head.kind));
                 }
             }
-            segments.push_back(Segment { number, end: mended.scan.end });
+            waiting.rows += rows;
+            segments.push_back(Segment { number, end: mended.scan.end, rows });
         }
         // Nothing is left in them. Their numbers are free again unless the cursor has passed them.
         while let Some(last) = segments.pop_back_if(|last| last.end <= SEGMENT_HEADER || last.number == at.segment && last.end <= at.offset)

@@ -1,14 +1,14 @@
 //! Puts callers together: whoever comes while a write is under way shares the next one, and its sync.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::Utc;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
 
 use super::files::Files;
-use super::format::{KIND_VOID, MAX_PAYLOAD, Position};
+use super::format::{KIND_RECORDS, KIND_VOID, MAX_PAYLOAD, Position};
 use super::lock::Lock;
 use super::log::{Log, NewFrame, Waiting};
 use super::reader::SpoolReader;
@@ -27,12 +27,16 @@ pub(crate) struct SpoolLog {
 
 pub(super) struct Inner {
     table: String,
+    /// The spool's folder.
+    folder: PathBuf,
     quota: u64,
     queue: Mutex<Queue>,
     pub(super) log: Mutex<Log>,
     /// Something was sealed.
     pub(super) sealed: Notify,
     pub(super) has_reader: AtomicBool,
+    /// The reading that counts: one that was given up may end late, and must not hand out anything then.
+    pub(super) turn: AtomicU64,
     /// How far batches are done.
     drained: watch::Sender<Position>,
     bytes_gauge: metrics::Gauge,
@@ -52,7 +56,12 @@ struct Queue {
 }
 
 enum Item {
-    Frame(NewFrame, oneshot::Sender<Result<()>>),
+    Frame {
+        frame: NewFrame,
+        answer: oneshot::Sender<Result<()>>,
+        /// Given back once the frame is on disk, whether anybody waits for that or not.
+        room: Option<OwnedSemaphorePermit>,
+    },
     Seal,
     /// Answer with where the log ends once all before is written.
     Mark(oneshot::Sender<Position>),
@@ -65,6 +74,7 @@ impl SpoolLog {
         let drained = watch::channel(log.drained()).0;
         let inner = Inner {
             drained,
+            folder: log.folder.parent().unwrap_or(Path::new("")).to_owned(),
             bytes_gauge: metrics::gauge!(SPOOL_BYTES, "table" => table.to_owned()),
             age_gauge: metrics::gauge!(SPOOL_AGE_SECONDS, "table" => table.to_owned()),
             table: table.to_owned(),
@@ -73,6 +83,7 @@ impl SpoolLog {
             log: Mutex::new(log),
             sealed: Notify::new(),
             has_reader: AtomicBool::new(false),
+            turn: AtomicU64::new(0),
             _lock: lock,
         };
         inner.gauge(log_waiting);
@@ -90,25 +101,27 @@ impl SpoolLog {
     ///
     /// # Errors
     /// `Full` when the quota is reached, `Disk` when it can't be written, `Conflict` when its batch is
-    /// sealed. With `Full` and `Conflict` nothing was written.
+    /// sealed or frames of another kind wait. With `Full` and `Conflict` nothing was written.
     #[cfg(any(feature = "cli", test))]
     pub(crate) async fn append(&self, frame: NewFrame) -> Result<()> {
-        let answer = self.push(frame)?;
+        let answer = self.push(frame, None)?;
         answer.await.map_err(|_| self.closed())?
     }
 
     /// Takes a frame into the next write; the answer comes when it is on disk. Frames get there in the
-    /// order in which they were pushed.
+    /// order in which they were pushed. `room` is given back when it is there.
     ///
     /// # Errors
-    /// `Full` when the quota is reached, `Invalid` when the frame is empty or too long.
-    pub(crate) fn push(&self, frame: NewFrame) -> Result<oneshot::Receiver<Result<()>>> {
+    /// `Full` when the quota is reached, `Invalid` when the frame is empty or too long, `Conflict` while
+    /// frames of another kind wait.
+    pub(crate) fn push(&self, frame: NewFrame, room: Option<OwnedSemaphorePermit>) -> Result<oneshot::Receiver<Result<()>>> {
         let length = frame.payload.len();
         if !(1..=MAX_PAYLOAD).contains(&length) || frame.head.kind == KIND_VOID {
             return Err(Error::new(ErrorKind::Invalid, format!("{length} bytes are no payload for a frame of {}", self.inner.table)));
         }
         let (answer, answered) = oneshot::channel();
         let mut queue = self.inner.queue();
+        self.inner.require_only(queue.waiting, frame.head.kind)?;
         let after = queue.waiting.bytes + queue.bytes + frame.span();
         if after > self.inner.quota {
             return Err(Error::new(
@@ -120,9 +133,17 @@ impl SpoolLog {
             ));
         }
         queue.bytes += frame.span();
-        queue.items.push(Item::Frame(frame, answer));
+        queue.items.push(Item::Frame { frame, answer, room });
         self.work(queue);
         Ok(answered)
+    }
+
+    /// Whoever writes frames of one kind drains no others, and would wait for them for ever.
+    ///
+    /// # Errors
+    /// `Conflict` while frames of another kind wait.
+    pub(crate) fn require_only(&self, kind: u8) -> Result<()> {
+        self.inner.require_only(self.waiting(), kind)
     }
 
     /// No frame joins the last batch any more: it is complete once its frames are on disk.
@@ -157,6 +178,12 @@ impl SpoolLog {
         }
     }
 
+    /// Nothing gets to the disk until this is dropped.
+    #[cfg(test)]
+    pub(crate) fn stall(&self) -> impl Drop + '_ {
+        self.inner.log()
+    }
+
     /// What waits, frames that are being written left out.
     pub(crate) fn waiting(&self) -> Waiting {
         self.inner.queue().waiting
@@ -172,6 +199,7 @@ impl SpoolLog {
         }
         // From here on dropping it lets go.
         let mut reader = SpoolReader { log: self.clone(), reading: Reading::default() };
+        self.inner.turn.fetch_add(1, SeqCst);
         let at = self.blocking(|inner| Ok(inner.log().read_again())).await?;
         reader.reading = Reading::from(at);
         Ok(reader)
@@ -191,6 +219,21 @@ impl SpoolLog {
 impl Inner {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn require_only(&self, waiting: Waiting, kind: u8) -> Result<()> {
+        if !waiting.has_other_than(kind) {
+            return Ok(());
+        }
+        let (records, lines) = ("a writer's records", "lines of hitherto ingest");
+        let (ours, theirs) = if kind == KIND_RECORDS { (records, lines) } else { (lines, records) };
+        let (table, folder) = (&self.table, self.folder.display());
+        Err(Error::new(
+            ErrorKind::Conflict,
+            format!(
+                "{theirs} wait in the spool of {table} in {folder}, and {ours} can't go behind them; send them with hitherto spool replay --dir {folder}, or name another folder"
+            ),
+        ))
     }
 
     /// Held while the disk works: for threads that may wait.
@@ -232,7 +275,7 @@ impl Work {
                 let mut bytes = 0;
                 let fit = queue.items.iter().take_while(|item| {
                     let before = bytes;
-                    bytes += if let Item::Frame(frame, _) = item { frame.span() } else { 0 };
+                    bytes += if let Item::Frame { frame, .. } = item { frame.span() } else { 0 };
                     before == 0 || bytes <= GROUP_BYTES
                 });
                 let count = fit.count();
@@ -243,14 +286,15 @@ impl Work {
                 }
                 queue.items.drain(..count).collect::<Vec<_>>()
             };
-            let (mut frames, mut waiting, mut marks, mut seal) = (Vec::new(), Vec::new(), Vec::new(), false);
+            let (mut frames, mut waiting, mut rooms, mut marks, mut seal) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), false);
             for item in items {
                 match item {
-                    Item::Frame(frame, answer) => {
+                    Item::Frame { frame, answer, room } => {
                         // A seal that frames follow is told by their other batch.
                         seal = false;
                         frames.push(frame);
                         waiting.push(answer);
+                        rooms.extend(room);
                     }
                     Item::Seal => seal = true,
                     Item::Mark(answer) => marks.push(answer),
@@ -270,7 +314,7 @@ impl Work {
             }
             self.inner.gauge(log.waiting());
             let end = log.complete_end();
-            drop(log);
+            drop((log, rooms));
             for mark in marks {
                 let _ = mark.send(end);
             }
@@ -294,7 +338,7 @@ impl Drop for Work {
         queue.working = false;
         let left = std::mem::take(&mut queue.items);
         for item in &left {
-            if let Item::Frame(frame, _) = item {
+            if let Item::Frame { frame, .. } = item {
                 queue.bytes = queue.bytes.saturating_sub(frame.span());
             }
         }

@@ -18,7 +18,8 @@ pub(crate) struct SpoolReader {
 const MENDINGS: usize = 3;
 
 impl SpoolReader {
-    /// The next complete batch; waits for one. A future that is dropped has taken nothing.
+    /// The next complete batch; waits for one. A future that is dropped has taken nothing, however late
+    /// the disk answers it.
     ///
     /// # Errors
     /// `Disk` when it can't be read.
@@ -38,6 +39,7 @@ impl SpoolReader {
     pub(crate) async fn try_next(&mut self) -> Result<Option<SpooledBatch>> {
         loop {
             let reading = self.reading;
+            let turn = self.log.inner.turn.fetch_add(1, SeqCst) + 1;
             let next = self.log.blocking(move |inner| {
                 for _ in 0..MENDINGS {
                     let (files, folder, complete) = {
@@ -50,12 +52,19 @@ impl SpoolReader {
                             return Ok(None);
                         }
                         Ok(Some((mut batch, reading))) => {
-                            batch.known = inner.log().hand_out(batch.start, batch.end, batch.rows, batch.bytes);
+                            let mut log = inner.log();
+                            if inner.turn.load(SeqCst) != turn {
+                                // Nobody waits for it: the batch may be another's, and done, by now.
+                                return Ok(None);
+                            }
+                            batch.known = log.hand_out(batch.start, batch.end, batch.rows, batch.bytes);
                             return Ok(Some((batch, reading)));
                         }
                         Err(Unread::Failed(error)) => return Err(error),
                         Err(Unread::Damaged(segment)) => {
-                            inner.log().mend(segment)?;
+                            let mut log = inner.log();
+                            log.mend(segment)?;
+                            inner.note(&log);
                         }
                     }
                 }

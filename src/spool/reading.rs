@@ -34,8 +34,6 @@ pub(crate) struct SpooledBatch {
     pub(crate) rows: u64,
     /// It may have been sent before, by this program or one before it: look it up in the ledger first.
     pub(crate) known: bool,
-    /// Frames before, amid or behind these were lost, maybe some of this batch.
-    pub(crate) damaged: bool,
     pub(super) start: Position,
     pub(super) end: Position,
     pub(super) bytes: u64,
@@ -45,7 +43,6 @@ pub(crate) struct SpooledBatch {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reading {
     pub(super) at: Position,
-    after_void: bool,
 }
 
 /// Why a batch can't be read.
@@ -57,14 +54,13 @@ pub(super) enum Unread {
 
 impl Reading {
     pub(super) fn from(at: Position) -> Self {
-        Self { at, after_void: false }
+        Self { at }
     }
 
     /// The next batch and where reading goes on, or `None` when there is no complete one. A batch without
     /// frames stands for places where frames were lost.
     pub(super) fn next(&self, files: &dyn Files, folder: &Path, complete: &[Segment]) -> Result<Option<(SpooledBatch, Self)>, Unread> {
         let mut batch: Option<SpooledBatch> = None;
-        let mut voids = self.after_void;
         let mut only_voids: Option<(Position, Position, u64)> = None;
         for segment in complete.iter().filter(|s| s.number >= self.at.segment) {
             let mut offset = if segment.number == self.at.segment { self.at.offset.max(SEGMENT_HEADER) } else { SEGMENT_HEADER };
@@ -77,9 +73,8 @@ impl Reading {
                 let (info, payload) = frames.read(offset, batch.as_ref().map(|batch| batch.id))?;
                 let end = Position { segment: segment.number, offset: offset + info.span() };
                 if info.head.kind == KIND_VOID {
-                    voids = true;
                     match &mut batch {
-                        Some(batch) => (batch.damaged, batch.end, batch.bytes) = (true, end, batch.bytes + info.span()),
+                        Some(batch) => (batch.end, batch.bytes) = (end, batch.bytes + info.span()),
                         None => {
                             let (start, _, bytes) = only_voids.unwrap_or((start, end, 0));
                             only_voids = Some((start, end, bytes + info.span()));
@@ -91,24 +86,14 @@ impl Reading {
                 let batch = match &mut batch {
                     Some(batch) if batch.id != info.head.batch => {
                         let whole = batch.clone_out();
-                        return Ok(Some((whole, Self { at: start, after_void: voids })));
+                        return Ok(Some((whole, Self { at: start })));
                     }
                     Some(batch) => batch,
                     None => {
                         let (start, _, bytes) = only_voids.unwrap_or((start, start, 0));
-                        batch.insert(SpooledBatch {
-                            id: info.head.batch,
-                            frames: Vec::new(),
-                            rows: 0,
-                            known: false,
-                            damaged: voids,
-                            start,
-                            end,
-                            bytes,
-                        })
+                        batch.insert(SpooledBatch { id: info.head.batch, frames: Vec::new(), rows: 0, known: false, start, end, bytes })
                     }
                 };
-                voids = false;
                 batch.end = end;
                 batch.bytes += info.span();
                 batch.rows += u64::from(info.head.rows);
@@ -121,19 +106,32 @@ impl Reading {
             frames: Vec::new(),
             rows: 0,
             known: false,
-            damaged: true,
             start,
             end,
             bytes,
         });
         Ok(batch.or(lost).map(|batch| {
             let at = batch.end;
-            (batch, Self { at, after_void: voids })
+            (batch, Self { at })
         }))
     }
 }
 
 impl SpooledBatch {
+    /// A batch that comes from nowhere.
+    #[cfg(test)]
+    pub(crate) fn of(frames: Vec<SpooledFrame>) -> Self {
+        let rows = frames.iter().map(|frame| u64::from(frame.head.rows)).sum();
+        let (id, at) = (frames.first().map_or_else(Uuid::nil, |frame| frame.head.batch), Position::default());
+        Self { id, frames, rows, known: false, start: at, end: at, bytes: 0 }
+    }
+
+    /// Whether its frames are of this kind.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_of(&self, kind: u8) -> bool {
+        self.frames.iter().all(|frame| frame.head.kind == kind)
+    }
+
     /// All payloads, one behind the other, each ended by a line's end.
     pub(crate) fn payloads(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

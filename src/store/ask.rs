@@ -8,6 +8,7 @@ use tokio_postgres::types::ToSql;
 use super::Store;
 use crate::error::{Result, Unanswered};
 use crate::lease::Lease;
+use crate::pool::Object;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -27,32 +28,39 @@ impl Store {
 
 impl Asking {
     pub(super) async fn query(&mut self, statement: &str, params: Params<'_>) -> Result<Vec<Row>, Unanswered> {
+        self.within(async |client| client.query(statement, params).await).await
+    }
+
+    /// With a statement that is asked often: the connection keeps it prepared.
+    pub(super) async fn query_prepared(&mut self, statement: &str, params: Params<'_>) -> Result<Vec<Row>, Unanswered> {
         self.lease.keep();
-        let answer = tokio::time::timeout(self.limit, self.lease.client().query(statement, params)).await;
+        let client = self.lease.client();
+        let asked = async {
+            let statement = client.prepare_cached(statement).await?;
+            client.query(&statement, params).await
+        };
+        let answer = tokio::time::timeout(self.limit, asked).await;
         let answer = answer.map_err(|_| Unanswered::Late(self.limit))?;
         self.lease.give_back();
         Ok(answer?)
     }
 
     pub(super) async fn query_one(&mut self, statement: &str, params: Params<'_>) -> Result<Row, Unanswered> {
-        self.lease.keep();
-        let answer = tokio::time::timeout(self.limit, self.lease.client().query_one(statement, params)).await;
-        let answer = answer.map_err(|_| Unanswered::Late(self.limit))?;
-        self.lease.give_back();
-        Ok(answer?)
+        self.within(async |client| client.query_one(statement, params).await).await
     }
 
     pub(super) async fn query_opt(&mut self, statement: &str, params: Params<'_>) -> Result<Option<Row>, Unanswered> {
-        self.lease.keep();
-        let answer = tokio::time::timeout(self.limit, self.lease.client().query_opt(statement, params)).await;
-        let answer = answer.map_err(|_| Unanswered::Late(self.limit))?;
-        self.lease.give_back();
-        Ok(answer?)
+        self.within(async |client| client.query_opt(statement, params).await).await
     }
 
     pub(super) async fn execute(&mut self, statement: &str, params: Params<'_>) -> Result<u64, Unanswered> {
+        self.within(async |client| client.execute(statement, params).await).await
+    }
+
+    /// The database's answer, be it an error: without one the connection is not given back.
+    async fn within<T>(&mut self, ask: impl AsyncFnOnce(&Object) -> Result<T, tokio_postgres::Error>) -> Result<T, Unanswered> {
         self.lease.keep();
-        let answer = tokio::time::timeout(self.limit, self.lease.client().execute(statement, params)).await;
+        let answer = tokio::time::timeout(self.limit, ask(self.lease.client())).await;
         let answer = answer.map_err(|_| Unanswered::Late(self.limit))?;
         self.lease.give_back();
         Ok(answer?)

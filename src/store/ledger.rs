@@ -1,10 +1,15 @@
-//! Sums over the ledger.
+//! What the ledger says.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::Store;
 use crate::error::{Error, Result};
+
+const BATCHES_KNOWN: &str = "-- batches_known
+    SELECT batch_id FROM hitherto.batches_between($1, $2) AS b (batch_id)
+    UNION ALL SELECT batch_id FROM hitherto.batches_known($3) AS k (batch_id)";
 
 /// What the ledger holds for one table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,5 +67,19 @@ impl Store {
                 last_committed_at: row.get(6),
             })
             .collect())
+    }
+
+    /// Ids of batches in the ledger: those from one id to another, and those of a list.
+    ///
+    /// # Errors
+    /// Whatever the database answers.
+    pub async fn batches_known(&self, (from, to): (Uuid, Uuid), others: &[Uuid]) -> Result<Vec<Uuid>> {
+        let rows = self
+            .asking()
+            .await?
+            .query_prepared(BATCHES_KNOWN, &[&from, &to, &others])
+            .await
+            .map_err(|e| Error::unanswered("looking batches up in the ledger", e))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 }

@@ -4,15 +4,14 @@
 //! without a line there waits.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Store;
 use crate::error::{Error, ErrorKind, Result};
-use crate::records::{
-    HealthCheck, Limits, Module, ModuleExecution, OrderEvent, PortfolioSnapshot, Proposal, Record, RegimeState, RiskEvaluation, Signal,
-};
+use crate::records::{Limits, Record, WithRecord, with_record_of};
 use crate::writer::Batch;
 
 /// A row of `hitherto.quarantine`, with what became of it.
@@ -107,6 +106,32 @@ fn retry_batch(quarantine_id: i64) -> Uuid {
     Uuid::new_v5(&NAMESPACE, &quarantine_id.to_be_bytes())
 }
 
+/// A row that is tried again.
+struct Retry<'a> {
+    store: &'a Store,
+    batch_id: Uuid,
+    row: &'a Quarantined,
+    record: &'a str,
+}
+
+impl<'a> WithRecord for Retry<'a> {
+    type Output = BoxFuture<'a, Result<()>>;
+
+    fn with<R: Record>(self) -> Self::Output {
+        Box::pin(async move {
+            let mut parsed: R = serde_json::from_str(self.record)
+                .map_err(|e| Error::new(ErrorKind::Invalid, format!("the text is no {} record: {e}", self.row.table_name)))?;
+            // So it was written before a field that is none was left out, and so people write it.
+            parsed.nulls_are_none();
+            // It may be old by now; what else its writer allowed is not known here.
+            let limits = Limits { oldest: TimeDelta::days(365 * 200), ..Limits::default() };
+            parsed.validate(&limits, Utc::now())?;
+            let batch = Batch::derived(self.batch_id, self.row.producer.clone(), vec![parsed]).or_nothing();
+            self.store.batch_store(&batch).await.map(|_| ())
+        })
+    }
+}
+
 impl Store {
     /// Rows of quarantine, oldest first.
     ///
@@ -164,23 +189,19 @@ impl Store {
         // it is what was stored.
         if corrected.is_some() || !self.batch_known(batch_id).await? {
             let record = corrected.unwrap_or(&row.record);
-            let stored = match row.table_name.as_str() {
-                "module" => self.retry::<Module>(batch_id, &row, record).await,
-                "module_execution" => self.retry::<ModuleExecution>(batch_id, &row, record).await,
-                "health_check" => self.retry::<HealthCheck>(batch_id, &row, record).await,
-                "signal" => self.retry::<Signal>(batch_id, &row, record).await,
-                "proposal" => self.retry::<Proposal>(batch_id, &row, record).await,
-                "risk_evaluation" => self.retry::<RiskEvaluation>(batch_id, &row, record).await,
-                "order_event" => self.retry::<OrderEvent>(batch_id, &row, record).await,
-                "portfolio_snapshot" => self.retry::<PortfolioSnapshot>(batch_id, &row, record).await,
-                "regime_state" => self.retry::<RegimeState>(batch_id, &row, record).await,
-                other => Err(Error::new(
+            let attempt = Retry { store: self, batch_id, row: &row, record };
+            let stored = match with_record_of(&row.table_name, attempt) {
+                Some(retried) => retried.await,
+                None => Err(Error::new(
                     ErrorKind::Invalid,
-                    format!("'{other}' is no table of records: whatever put it into quarantine tries it again, or it can be dropped"),
+                    format!(
+                        "'{}' is no table of records: whatever put it into quarantine tries it again, or it can be dropped",
+                        row.table_name
+                    ),
                 )),
             };
             if let Err(error) = stored {
-                if error.kind() != ErrorKind::Invalid && !error.is_data() {
+                if !is_about_the_record(&error) {
                     return Err(error);
                 }
                 let reason = Some(error.to_string());
@@ -189,16 +210,6 @@ impl Store {
         }
         let note = corrected.map(|_| "stored as corrected");
         self.resolve(quarantine_id, "stored", Some(batch_id), by, note).await
-    }
-
-    async fn retry<R: Record>(&self, batch_id: Uuid, row: &Quarantined, record: &str) -> Result<()> {
-        let parsed: R = serde_json::from_str(record)
-            .map_err(|e| Error::new(ErrorKind::Invalid, format!("the text is no {} record: {e}", row.table_name)))?;
-        // It may be old by now; what else its writer allowed is not known here.
-        let limits = Limits { oldest: TimeDelta::days(365 * 200), ..Limits::default() };
-        parsed.validate(&limits, Utc::now())?;
-        let batch = Batch::derived(batch_id, row.producer.clone(), vec![parsed]).or_nothing();
-        self.batch_store(&batch).await.map(|_| ())
     }
 
     /// Gives a row of quarantine up. It stays where it is, and is counted no more among those that wait.
@@ -261,6 +272,11 @@ impl Store {
             .map_err(|e| Error::unanswered("looking a batch up in the ledger", e))?;
         Ok(row.is_some())
     }
+}
+
+/// The record is to blame, or what stands where it would go: other rows may fare better.
+fn is_about_the_record(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Conflict) || error.is_data() || error.sqlstate() == Some("55000")
 }
 
 fn already(quarantine_id: i64, resolution: &Resolution) -> Resolved {

@@ -7,17 +7,17 @@ use tokio::sync::Semaphore;
 use super::durability::Durability;
 use crate::records::Limits;
 
-/// Rows in a batch, at most, unless told otherwise.
+/// Rows in a batch, at most, unless told otherwise: 50,000.
 pub const DEFAULT_MAX_BATCH_ROWS: usize = 50_000;
 /// Bytes in a batch, about, at most, unless told otherwise: 8 MiB.
 pub const DEFAULT_MAX_BATCH_BYTES: usize = 8 << 20;
-/// How long a record waits for its batch to fill unless told otherwise.
+/// How long a record waits for its batch to fill unless told otherwise: 100 ms.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_millis(100);
 /// Bytes that wait, at most, by table, unless told otherwise: 32 MiB. Then `write` waits.
 pub const DEFAULT_QUEUE_BYTES: usize = 32 << 20;
-/// How long the database may take over a batch unless told otherwise.
+/// How long the database may take over a batch unless told otherwise: 60 s.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
-/// Batches of one table that are under way at once, at most, unless told otherwise.
+/// Batches of one table that are under way at once, at most, unless told otherwise: 1.
 pub const DEFAULT_CONNECTIONS: usize = 1;
 
 /// How a writer behaves.
@@ -27,11 +27,11 @@ pub struct WriterConfig {
     pub producer: String,
     /// What a record that was written survives.
     pub durability: Durability,
-    /// Rows in a batch, at most.
+    /// Rows in a batch, at most; [`DEFAULT_MAX_BATCH_ROWS`] by default.
     pub max_batch_rows: usize,
-    /// Bytes in a batch, about, at most.
+    /// Bytes in a batch, about, at most; [`DEFAULT_MAX_BATCH_BYTES`] by default.
     pub max_batch_bytes: usize,
-    /// How long a record waits for its batch to fill. With [`Durability::Commit`] none waits for that.
+    /// How long a record waits for its batch to fill; [`DEFAULT_MAX_AGE`] by default. With [`Durability::Commit`] none waits for that.
     pub max_age: Duration,
     /// Bytes of one table's records that wait or are under way, at most; then `write` waits. A table
     /// that can't be written to does not hold up the others.

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::digest::RowDigest;
-use super::encode::{CanonicalRow, Encoder, Target};
+use super::encode::{CanonicalRow, Encoder, Out, Target};
 use crate::records::Record;
 
 /// Bytes in a piece of a COPY's body, about: large enough that the driver's work a piece does not
@@ -35,14 +35,15 @@ pub(super) struct CopyBody<'a, R> {
 /// Tuples of one piece.
 #[derive(Default)]
 struct Tuples {
-    out: BytesMut,
+    out: Out,
     /// Where each starts, and whether a jsonb is in it.
     starts: Vec<(usize, bool)>,
     json: bool,
 }
 
 impl Target for Tuples {
-    fn next(&mut self) -> &mut BytesMut {
+    #[inline]
+    fn next(&mut self) -> &mut Out {
         &mut self.out
     }
 
@@ -71,20 +72,23 @@ impl<'a, R: Record> CopyBody<'a, R> {
         if self.ended {
             return None;
         }
-        self.tuples.out = self.buffer();
+        self.tuples.out = Out::reuse(self.buffer());
         self.tuples.starts.clear();
         if self.at == 0 {
             self.tuples.out.put_slice(b"PGCOPY\n\xff\r\n\0");
-            self.tuples.out.put_i64(0);
+            self.tuples.out.put_slice(&[0; 8]);
         }
-        let columns = (R::COLUMNS.len() + usize::from(self.batch_id.is_some())) as i16;
+        let columns = ((R::COLUMNS.len() + usize::from(self.batch_id.is_some())) as i16).to_be_bytes();
+        let mut batch_id = [0; BATCH_ID_BYTES];
+        batch_id[3] = 16;
+        batch_id[4..].copy_from_slice(self.batch_id.unwrap_or_default().as_bytes());
         while self.at < self.rows.len() && self.tuples.out.len() < PIECE_BYTES {
             let start = self.tuples.out.len();
             self.tuples.json = false;
-            self.tuples.out.put_i16(columns);
+            self.tuples.out.put(&columns, 2);
             self.rows[self.at].fields(self.module_ids[self.at], &mut Encoder(&mut self.tuples));
-            if let Some(id) = &self.batch_id {
-                Encoder(&mut self.tuples).bytes(&[], Some(id.as_bytes()));
+            if self.batch_id.is_some() {
+                self.tuples.out.put(&batch_id, BATCH_ID_BYTES);
             }
             self.tuples.starts.push((start, self.tuples.json));
             self.at += 1;
@@ -93,11 +97,11 @@ impl<'a, R: Record> CopyBody<'a, R> {
         if self.at == self.rows.len() {
             self.ended = true;
             self.tuples.starts.push((self.tuples.out.len(), false));
-            self.tuples.out.put_i16(-1);
+            self.tuples.out.put(&(-1i16).to_be_bytes(), 2);
         } else {
             self.tuples.starts.push((self.tuples.out.len(), false));
         }
-        let piece = std::mem::take(&mut self.tuples.out).freeze();
+        let piece = self.tuples.out.take().freeze();
         self.made.push_back(piece.clone());
         Some(piece)
     }
@@ -123,9 +127,8 @@ impl<'a, R: Record> CopyBody<'a, R> {
 
     fn buffer(&mut self) -> BytesMut {
         if self.made.front().is_some_and(Bytes::is_unique)
-            && let Some(Ok(mut out)) = self.made.pop_front().map(Bytes::try_into_mut)
+            && let Some(Ok(out)) = self.made.pop_front().map(Bytes::try_into_mut)
         {
-            out.clear();
             return out;
         }
         BytesMut::with_capacity(PIECE_BYTES + PIECE_BYTES / 16)

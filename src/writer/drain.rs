@@ -7,12 +7,13 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::batch::Batch;
+use super::payload::parse;
 use super::shared::Shared;
-use super::spooled::{RECORDS_VERSION, SpoolLane};
+use super::spooled::SpoolLane;
 use super::sql;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::records::Record;
-use crate::spool::{KIND_RECORDS, SpoolLog, SpoolReader, SpooledBatch};
+use crate::spool::{SpoolLog, SpoolReader, SpooledBatch};
 
 /// Between tries to become the log's reader, after another writer of this process.
 const READER_PAUSE: Duration = Duration::from_millis(50);
@@ -65,10 +66,17 @@ async fn drain<R: Record>(shared: Arc<Shared>, lane: &SpoolLane, under_way: &mut
 }
 
 async fn next(shared: Arc<Shared>, table: &'static str, mut reader: SpoolReader) -> (SpooledBatch, SpoolReader) {
+    let mut failed = false;
     loop {
         match reader.next().await {
-            Ok(batch) => return (batch, reader),
+            Ok(batch) => {
+                if failed {
+                    shared.unstuck(table);
+                }
+                return (batch, reader);
+            }
             Err(error) => {
+                failed = true;
                 tracing::error!(table, %error, "the spool can't be read; what is in it is kept, and tried again");
                 shared.wait_stuck(table, &error).await;
             }
@@ -96,66 +104,13 @@ async fn store<R: Record>(shared: Arc<Shared>, log: SpoolLog, spooled: SpooledBa
     // lost some of it, or a module's id has changed.
     while let Err(error) = shared.store_unless(&mut batch, |error| error.kind() == ErrorKind::Conflict).await {
         match log.keep_aside(&spooled, spooled.payloads(), &error.to_string()).await {
-            Ok(()) => break,
+            Ok(()) => {
+                shared.unstuck(R::TABLE);
+                break;
+            }
             Err(error) => shared.wait_stuck(R::TABLE, &error).await,
         }
     }
     // Only a program that ends can't say that it is done; then it is looked up in the ledger next time.
     let _ = log.done(&spooled).await;
-}
-
-/// Lines that are no records.
-#[derive(Default)]
-struct BadLines {
-    lines: Vec<u8>,
-    reason: String,
-}
-
-impl BadLines {
-    fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-}
-
-/// The records of a batch.
-///
-/// # Errors
-/// `Refused` when it holds something else, or was written by a newer program.
-fn parse<R: Record>(batch: &SpooledBatch) -> Result<(Vec<R>, BadLines)> {
-    let (mut rows, mut bad) = (Vec::new(), BadLines::default());
-    for frame in &batch.frames {
-        if frame.head.kind != KIND_RECORDS {
-            return Err(Error::new(
-                ErrorKind::Refused,
-                format!(
-                    "batch {} in the spool of {} holds no writer's records (kind {}); let the program that wrote it drain it",
-                    batch.id,
-                    R::TABLE,
-                    frame.head.kind
-                ),
-            ));
-        }
-        if frame.head.version > RECORDS_VERSION {
-            return Err(Error::new(
-                ErrorKind::Refused,
-                format!(
-                    "batch {} in the spool of {} has record version {}, and this program knows up to {RECORDS_VERSION}; use the newer program",
-                    batch.id,
-                    R::TABLE,
-                    frame.head.version
-                ),
-            ));
-        }
-        for line in frame.payload.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            match serde_json::from_slice(line) {
-                Ok(row) => rows.push(row),
-                Err(error) => {
-                    bad.lines.extend_from_slice(line);
-                    bad.lines.push(b'\n');
-                    bad.reason = format!("no record of {}: {error}", R::TABLE);
-                }
-            }
-        }
-    }
-    Ok((rows, bad))
 }

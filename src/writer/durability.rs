@@ -12,7 +12,7 @@ pub enum Durability {
     Memory,
     /// Once the record is on disk. It survives the database going away, and this process and this machine
     /// going down: the next writer that uses the folder sends it. Such a writer is made inside a tokio
-    /// runtime, for it begins to send what an earlier one left.
+    /// runtime, for it begins to send what an earlier one left; it may be dropped anywhere.
     Spool(Spool),
     /// Once the record is committed, or quarantined and told so. It survives what the database
     /// survives.

@@ -3,11 +3,11 @@
 //! A field is a length and its bytes, whether it goes into a binary COPY, row by row, or into the
 //! arrays of an INSERT ... FROM unnest, column by column: one encoding serves both.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use chrono::{DateTime, Utc};
 use postgres_types::{IsNull, ToSql, Type};
 
-use crate::records::{Decimal, Fields, Json, Kind, Record, put_numeric};
+use crate::records::{Decimal, Fields, Json, Kind, Record, numeric_field};
 
 /// 2000-01-01 00:00 UTC in microseconds since 1970: PostgreSQL counts from there.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -15,12 +15,76 @@ const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// The length of a NULL.
 const NULL: [u8; 4] = (-1i32).to_be_bytes();
 
+/// Bytes that grow at their end. They are made larger ahead of what goes in, so that a short field costs one
+/// comparison and one write of a known length.
+#[derive(Debug, Default)]
+pub(super) struct Out {
+    bytes: BytesMut,
+    /// How many of them are written.
+    written: usize,
+}
+
+/// Bytes that are made at once, at least.
+const MORE: usize = 4 << 10;
+
+impl Out {
+    /// Goes on in a buffer that was used before: what is in it is written over.
+    pub(super) fn reuse(bytes: BytesMut) -> Self {
+        Self { bytes, written: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.written
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.written = 0;
+    }
+
+    /// What is written, and nothing behind it.
+    pub(super) fn take(&mut self) -> BytesMut {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.truncate(std::mem::take(&mut self.written));
+        bytes
+    }
+
+    pub(super) fn written(&self) -> &[u8] {
+        &self.bytes[..self.written]
+    }
+
+    /// Writes `bytes`, of which the first `count` count: one write whose length the compiler knows.
+    #[inline]
+    pub(super) fn put<const N: usize>(&mut self, bytes: &[u8; N], count: usize) {
+        let end = self.written + N;
+        if self.bytes.len() < end {
+            self.grow(end);
+        }
+        self.bytes[self.written..end].copy_from_slice(bytes);
+        self.written += count;
+    }
+
+    #[inline]
+    pub(super) fn put_slice(&mut self, bytes: &[u8]) {
+        let end = self.written + bytes.len();
+        if self.bytes.len() < end {
+            self.grow(end);
+        }
+        self.bytes[self.written..end].copy_from_slice(bytes);
+        self.written = end;
+    }
+
+    #[cold]
+    fn grow(&mut self, end: usize) {
+        self.bytes.resize(self.bytes.capacity().max(end).max(2 * self.written).max(MORE), 0);
+    }
+}
+
 /// Where the next field's bytes go.
 pub(super) trait Target {
     /// jsonb goes in as its binary form, version and text; a digest is taken of it as the server prints it.
     const JSON_PRINTED: bool = false;
 
-    fn next(&mut self) -> &mut BytesMut;
+    fn next(&mut self) -> &mut Out;
 
     /// The field that comes is a jsonb.
     fn json(&mut self) {}
@@ -30,6 +94,7 @@ pub(super) trait Target {
 pub(super) struct Encoder<'a, T>(pub(super) &'a mut T);
 
 impl<T: Target> Encoder<'_, T> {
+    #[inline]
     fn fixed<const N: usize>(&mut self, value: Option<[u8; N]>) {
         let out = self.0.next();
         match value {
@@ -38,22 +103,25 @@ impl<T: Target> Encoder<'_, T> {
                 let mut field = [0; 12];
                 field[..4].copy_from_slice(&(N as i32).to_be_bytes());
                 field[4..4 + N].copy_from_slice(&bytes);
-                out.extend_from_slice(&field[..4 + N]);
+                out.put(&field, 4 + N);
             }
-            None => out.extend_from_slice(&NULL),
+            None => out.put(&NULL, NULL.len()),
         }
     }
 
+    #[inline]
     pub(super) fn bytes(&mut self, prefix: &[u8], value: Option<&[u8]>) {
         let out = self.0.next();
         match value {
             Some(bytes) => {
                 // Limits keep a value far below 2 GiB.
-                out.extend_from_slice(&((prefix.len() + bytes.len()) as i32).to_be_bytes());
-                out.extend_from_slice(prefix);
-                out.extend_from_slice(bytes);
+                out.put(&((prefix.len() + bytes.len()) as i32).to_be_bytes(), 4);
+                if !prefix.is_empty() {
+                    out.put_slice(prefix);
+                }
+                out.put_slice(bytes);
             }
-            None => out.extend_from_slice(&NULL),
+            None => out.put(&NULL, NULL.len()),
         }
     }
 }
@@ -87,13 +155,10 @@ impl<T: Target> Fields for Encoder<'_, T> {
         let out = self.0.next();
         match value {
             Some(decimal) => {
-                let at = out.len();
-                out.put_i32(0);
-                put_numeric(decimal.units(), out);
-                let length = (out.len() - at - 4) as i32;
-                out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+                let (field, count) = numeric_field(decimal.units());
+                out.put(&field, count);
             }
-            None => out.extend_from_slice(&NULL),
+            None => out.put(&NULL, NULL.len()),
         }
     }
 
@@ -112,12 +177,12 @@ impl<T: Target> Fields for Encoder<'_, T> {
 /// A row's canonical bytes: what `hitherto.canonical_row` makes of it once it is stored, a binary
 /// COPY's tuple without the batch's id and with jsonb as text.
 #[derive(Default)]
-pub(super) struct CanonicalRow(BytesMut);
+pub(super) struct CanonicalRow(Out);
 
 impl Target for CanonicalRow {
     const JSON_PRINTED: bool = true;
 
-    fn next(&mut self) -> &mut BytesMut {
+    fn next(&mut self) -> &mut Out {
         &mut self.0
     }
 }
@@ -126,46 +191,52 @@ impl CanonicalRow {
     /// The row's bytes, in place of those of the row before.
     pub(super) fn of<R: Record>(&mut self, row: &R, module_id: i64) -> &[u8] {
         self.0.clear();
-        self.0.put_i16(R::COLUMNS.len() as i16);
+        self.0.put_slice(&(R::COLUMNS.len() as i16).to_be_bytes());
         row.fields(module_id, &mut Encoder(self));
-        &self.0
+        self.0.written()
     }
 }
 
-/// One array a column.
-struct Columns {
-    arrays: Vec<BytesMut>,
+/// One array a column. The buffers are used again for the next rows.
+#[derive(Default)]
+pub(super) struct Columns {
+    arrays: Vec<Array>,
     at: usize,
 }
 
 impl Target for Columns {
-    fn next(&mut self) -> &mut BytesMut {
+    #[inline]
+    fn next(&mut self) -> &mut Out {
         let at = self.at;
-        self.at = (at + 1) % self.arrays.len();
-        &mut self.arrays[at]
+        self.at = if at + 1 == self.arrays.len() { 0 } else { at + 1 };
+        &mut self.arrays[at].0
     }
 }
 
 /// A column's values as a binary array, to be bound as a parameter.
-#[derive(Debug)]
-pub(super) struct Array(Bytes);
+#[derive(Debug, Default)]
+pub(super) struct Array(Out);
 
-/// Encodes rows, with the ids of their modules, as one array a column.
-pub(super) fn arrays<R: Record>(rows: &[R], module_ids: &[i64]) -> Vec<Array> {
-    let header = |kind: Kind| {
-        let mut out = BytesMut::with_capacity(20 + rows.len() * 12);
-        out.put_i32(1); // dimensions
-        out.put_i32(1); // there may be NULLs
-        out.put_u32(element(kind).oid());
-        out.put_i32(rows.len() as i32);
-        out.put_i32(1); // lower bound
-        out
-    };
-    let mut columns = Columns { arrays: R::COLUMNS.iter().map(|c| header(c.kind)).collect(), at: 0 };
-    for (row, module_id) in rows.iter().zip(module_ids) {
-        row.fields(*module_id, &mut Encoder(&mut columns));
+impl Columns {
+    /// Encodes rows, with the ids of their modules, in place of those before.
+    pub(super) fn encode<R: Record>(&mut self, rows: &[R], module_ids: &[i64]) {
+        self.arrays.resize_with(R::COLUMNS.len(), Array::default);
+        self.at = 0;
+        for (Array(out), column) in self.arrays.iter_mut().zip(R::COLUMNS) {
+            out.clear();
+            // Dimensions; that there may be NULLs; type, number and lower bound of the elements.
+            for word in [1, 1, element(column.kind).oid() as i32, rows.len() as i32, 1] {
+                out.put(&word.to_be_bytes(), 4);
+            }
+        }
+        for (row, module_id) in rows.iter().zip(module_ids) {
+            row.fields(*module_id, &mut Encoder(self));
+        }
     }
-    columns.arrays.into_iter().map(|array| Array(array.freeze())).collect()
+
+    pub(super) fn arrays(&self) -> &[Array] {
+        &self.arrays
+    }
 }
 
 fn element(kind: Kind) -> Type {
@@ -197,7 +268,7 @@ pub(super) fn type_name(kind: Kind) -> &'static str {
 
 impl ToSql for Array {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.put_slice(&self.0);
+        out.put_slice(self.0.written());
         Ok(IsNull::No)
     }
 
@@ -247,8 +318,13 @@ mod tests {
         let price: Decimal = "12345678901234567890.000000000000000001".parse().unwrap();
         let rows = [OrderEvent::new("a", EventType::Fill).last_price(price), OrderEvent::new("b", EventType::Pending)];
         let by_row = fields(&body(&rows, None, 0));
-        for (at, array) in arrays(&rows, &[0; 2]).iter().enumerate() {
-            let mut expected = BytesMut::from(&array.0[..20]);
+        let mut columns = Columns::default();
+        // What was in the buffers before leaves nothing behind.
+        columns.encode(&[rows.clone(), rows.clone()].concat(), &[0; 4]);
+        columns.encode(&rows, &[0; 2]);
+        for (at, array) in columns.arrays().iter().enumerate() {
+            let array = array.0.written();
+            let mut expected = BytesMut::from(&array[..20]);
             for row in &by_row {
                 match &row[at] {
                     Some(value) => {
@@ -258,7 +334,7 @@ mod tests {
                     None => expected.put_i32(-1),
                 }
             }
-            assert_eq!(expected, array.0, "column {at}");
+            assert_eq!(expected, array, "column {at}");
         }
     }
 }

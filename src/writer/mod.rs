@@ -22,12 +22,15 @@ mod late;
 mod ledger;
 mod modules;
 mod part;
+mod payload;
 mod queue;
 mod rows;
 mod send;
 mod shared;
+mod spool_lanes;
 mod spooled;
 mod sql;
+mod stats;
 
 pub use batch::{Batch, Stored};
 pub use config::{
@@ -41,9 +44,12 @@ pub use durability::Durability;
 #[cfg(feature = "cli")]
 pub(crate) use guard::{Guard, is_overtaken};
 pub(crate) use late::Late;
+#[cfg(feature = "cli")]
+pub(crate) use payload::spooled_batch;
 pub(crate) use send::{Patience, Sender};
 #[cfg(feature = "cli")]
 pub(crate) use sql::takes_twice;
+pub use stats::WriterStats;
 
 use std::any::{Any, TypeId};
 use std::sync::atomic::Ordering::Relaxed;
@@ -51,45 +57,18 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use chrono::Utc;
-use futures_util::future::{TryFutureExt, join_all, try_join_all};
-use serde::Serialize;
+use futures_util::future::{TryFutureExt, try_join_all};
 use tokio::sync::SemaphorePermit;
 
 use crate::config::Config;
 use crate::engine::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Pool;
-use crate::records::{Record, WithRecord, with_record_of};
-use crate::spool::{Claim, KIND_RECORDS, Spool, SpoolLog};
+use crate::records::Record;
+use crate::spool::Claim;
 use queue::{AnyQueue, Queue};
 use shared::Shared;
 use spooled::SpoolLane;
-
-/// What a writer has done so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct WriterStats {
-    /// Records that `write` took.
-    pub accepted: u64,
-    /// Rows stored.
-    pub stored: u64,
-    /// Rows that the table had already, by their own id.
-    pub duplicates: u64,
-    /// Rows that the database refused.
-    pub quarantined: u64,
-    /// Batches stored.
-    pub batches: u64,
-    /// Batches sent again.
-    pub retries: u64,
-    /// Records that wait or are under way.
-    pub queued_rows: u64,
-    /// Their bytes, about.
-    pub queued_bytes: u64,
-    /// With a spool: records that wait on disk, those that earlier writers left included.
-    pub spooled: u64,
-    /// With a spool: records that were dropped because it was full, as it was told to. They count as
-    /// accepted nowhere.
-    pub dropped: u64,
-}
 
 /// Hands records to the database. Cheap to clone; clones share queue and counters.
 ///
@@ -224,76 +203,6 @@ impl Writer {
         Ok(queue)
     }
 
-    /// The record's lane over the disk; it starts with the first record, or with what an earlier writer
-    /// left.
-    async fn spool_lane<R: Record>(&self, spool: &Spool) -> Result<Arc<SpoolLane>> {
-        {
-            let lanes = self.inner.lanes.read().unwrap_or_else(|e| e.into_inner());
-            if lanes.closed {
-                return Err(closed());
-            }
-            if let Some(lane) = lanes.lanes.iter().find_map(Lane::spooled::<R>) {
-                return Ok(lane);
-            }
-        }
-        self.require_claim()?;
-        let log = spool.log(R::TABLE).await?;
-        self.start_spool_lane::<R>(spool, log)
-    }
-
-    fn start_spool_lane<R: Record>(&self, spool: &Spool, log: SpoolLog) -> Result<Arc<SpoolLane>> {
-        let mut lanes = self.inner.lanes.write().unwrap_or_else(|e| e.into_inner());
-        if lanes.closed {
-            return Err(closed());
-        }
-        // Another may have been faster.
-        if let Some(lane) = lanes.lanes.iter().find_map(Lane::spooled::<R>) {
-            return Ok(lane);
-        }
-        let lane = SpoolLane::start::<R>(&self.inner.shared, spool, log);
-        lanes.lanes.push(Lane { record: TypeId::of::<R>(), typed: lane.clone(), queue: lane.clone() });
-        Ok(lane)
-    }
-
-    fn require_claim(&self) -> Result<()> {
-        if let Durability::Spool(spool) = &self.inner.shared.config.durability
-            && self.inner.claim.lock().unwrap_or_else(|e| e.into_inner()).is_none()
-        {
-            let folder = spool.config().folder.display();
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                format!("the spool {folder} is used by another writer of this process; clone that one"),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Starts the lanes of tables that an earlier writer left something for.
-    fn drain_leftovers(&self) {
-        struct Start<'a>(&'a Writer, &'a Spool, SpoolLog);
-        impl WithRecord for Start<'_> {
-            type Output = ();
-            fn with<R: Record>(self) {
-                // It can't be closed yet.
-                let _ = self.0.start_spool_lane::<R>(self.1, self.2);
-            }
-        }
-        let Durability::Spool(spool) = &self.inner.shared.config.durability else { return };
-        if self.inner.claim.lock().unwrap_or_else(|e| e.into_inner()).is_none() {
-            return;
-        }
-        for table in spool.tables() {
-            let Some(log) = spool.existing_log(&table).filter(|log| log.waiting().bytes > 0) else { continue };
-            if log.waiting().kind.is_some_and(|kind| kind != KIND_RECORDS) {
-                tracing::error!(table, "the spool holds lines of hitherto ingest, which drains them when it is started on this spool");
-                continue;
-            }
-            if with_record_of(&table, Start(self, spool, log)).is_none() {
-                tracing::error!(table, "the spool holds records of a table that this program does not know; they stay there");
-            }
-        }
-    }
-
     /// Waits until every record that was taken before is committed, or quarantined; with a spool that
     /// includes what earlier writers left.
     ///
@@ -362,38 +271,6 @@ impl Writer {
                 Ok(stats)
             }
             Err(error) => Err(Error::new(error.kind(), format!("{error}; {} records were not stored", stats.queued_rows)).caused_by(error)),
-        }
-    }
-
-    /// Lets go of the spool: the next writer sends what is there.
-    async fn leave_spool(&self, flushed: Result<()>) -> WriterStats {
-        let lanes = std::mem::take(&mut self.inner.lanes.write().unwrap_or_else(|e| e.into_inner()).lanes);
-        join_all(lanes.iter().map(|lane| lane.queue.ended())).await;
-        let stats = self.stats();
-        if let Err(error) = flushed {
-            tracing::warn!(%error, spooled = stats.spooled, "the writer is closed; what the database did not take waits on disk for the next one");
-        }
-        self.inner.claim.lock().unwrap_or_else(|e| e.into_inner()).take();
-        stats
-    }
-
-    /// What this writer has done so far.
-    pub fn stats(&self) -> WriterStats {
-        let counters = &self.inner.shared.counters;
-        WriterStats {
-            accepted: counters.accepted.load(Relaxed),
-            stored: counters.stored.load(Relaxed),
-            duplicates: counters.duplicates.load(Relaxed),
-            quarantined: counters.quarantined.load(Relaxed),
-            batches: counters.batches.load(Relaxed),
-            retries: counters.retries.load(Relaxed),
-            queued_rows: counters.queued_rows.load(Relaxed),
-            queued_bytes: counters.queued_bytes.load(Relaxed),
-            spooled: match &self.inner.shared.config.durability {
-                Durability::Spool(spool) => spool.waiting_rows(),
-                _ => 0,
-            },
-            dropped: counters.dropped.load(Relaxed),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A batch's rows: by COPY where the table can, by INSERT where its rows have ids of their own.
 
-use std::collections::{BTreeSet, HashSet};
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use postgres_types::ToSql;
 use super::batch::Batch;
 use super::copy_body::CopyBody;
 use super::digest::{RowDigest, row_digests};
-use super::encode::arrays;
+use super::encode::Columns;
 use super::part::{Part, Refused};
 use super::send::batch_id;
 use super::sql;
@@ -41,16 +42,28 @@ impl<R: Record> Rows<'_, R> {
         if self.copy_in && sql::can_copy(R::TABLE) {
             return self.copy(range).await;
         }
-        let (mut part, mut orders) = (Part::default(), BTreeSet::new());
+        let (mut part, mut orders) = (Part::default(), Vec::new());
+        let (mut columns, mut ahead) = (Columns::default(), Columns::default());
+        let of = |first: usize| first..range.end.min(first + INSERT_ROWS);
+        self.encode(of(range.start), &mut columns);
         for first in range.clone().step_by(INSERT_ROWS) {
-            self.insert(first..range.end.min(first + INSERT_ROWS), &mut part, &mut orders).await?;
+            self.insert(of(first), &columns, (of(first + INSERT_ROWS), &mut ahead), &mut part, &mut orders).await?;
+            std::mem::swap(&mut columns, &mut ahead);
         }
         if R::TABLE == OrderEvent::TABLE && !orders.is_empty() {
-            let orders: Vec<&str> = orders.iter().map(String::as_str).collect();
+            orders.sort_unstable();
+            orders.dedup();
             let statement = self.tx.prepare_cached(sql::ORDER_FOLD).await.map_err(|e| self.error(e))?;
             self.tx.query(&statement, &[&orders]).await.map_err(|e| self.error(e))?;
         }
         Ok(part)
+    }
+
+    /// Encodes rows, of which there may be none.
+    fn encode(&self, range: Range<usize>, columns: &mut Columns) {
+        if !range.is_empty() {
+            columns.encode(&self.batch.rows[range.clone()], &self.module_ids[range]);
+        }
     }
 
     fn error(&self, error: tokio_postgres::Error) -> Error {
@@ -72,27 +85,42 @@ impl<R: Record> Rows<'_, R> {
         Ok(part)
     }
 
-    /// Stores rows by one INSERT. Adds to `orders` those that are to be folded.
-    async fn insert(&self, range: Range<usize>, part: &mut Part, orders: &mut BTreeSet<String>) -> Result<()> {
+    /// Stores rows, encoded as `columns`, by one INSERT, and encodes those that come next. Adds to `orders` those that are to be folded.
+    async fn insert<'a>(
+        &'a self,
+        range: Range<usize>,
+        columns: &Columns,
+        (next, ahead): (Range<usize>, &mut Columns),
+        part: &mut Part,
+        orders: &mut Vec<Cow<'a, str>>,
+    ) -> Result<()> {
         let (rows, module_ids) = (&self.batch.rows[range.clone()], &self.module_ids[range.clone()]);
         let statement = self.tx.prepare_cached(&sql::insert::<R>()).await.map_err(|e| self.error(e))?;
-        let (arrays, id) = (arrays(rows, module_ids), batch_id(self.batch));
+        let (arrays, id) = (columns.arrays(), batch_id(self.batch));
         let mut params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as &(dyn ToSql + Sync)).collect();
         if let Some(id) = &id {
             params.push(id);
         }
         // The server works on the rows meanwhile.
-        let digests = async { row_digests(rows, module_ids).collect::<Vec<RowDigest>>() };
+        let digests = async {
+            self.encode(next, ahead);
+            row_digests(rows, module_ids).collect::<Vec<RowDigest>>()
+        };
         let inserted = if sql::tells_stored(R::TABLE) {
             let (new, digests) = tokio::join!(self.tx.query(&statement, &params), digests);
             let new = new.map_err(|e| self.error(e))?;
-            let mut keys: HashSet<(&str, DateTime<Utc>)> = new.iter().map(|row| (row.get(0), row.get(1))).collect();
+            let all = new.len() == rows.len();
+            let told = if all { &[][..] } else { &new[..] };
+            let mut keys: HashSet<(&str, DateTime<Utc>)> = told.iter().map(|row| (row.get(0), row.get(1))).collect();
             for (row, digest) in rows.iter().zip(digests) {
                 // Of two rows with one id the first was stored.
-                let kept = row.id().zip(row.time()).is_some_and(|key| keys.remove(&key));
+                let kept = all || row.id().zip(row.time()).is_some_and(|key| keys.remove(&key));
                 if kept {
                     part.digests.keep(row, digest);
-                    orders.extend(row.order_id().map(str::to_owned));
+                    // Events of one order tend to come together.
+                    if let Some(order) = row.order_id().filter(|order| orders.last().is_none_or(|last| last != order)) {
+                        orders.push(Cow::Borrowed(order));
+                    }
                 } else {
                     part.digests.leave(digest);
                 }
@@ -115,8 +143,8 @@ impl<R: Record> Rows<'_, R> {
                 let place = range.start + n as usize - 1;
                 part.refused.push(Refused::id_taken(place, &stands));
                 // Both orders are flagged.
-                orders.extend(row.get::<_, Option<String>>(2));
-                orders.extend(self.batch.rows[place].order_id().map(str::to_owned));
+                orders.extend(row.get::<_, Option<String>>(2).map(Cow::Owned));
+                orders.extend(self.batch.rows[place].order_id().map(Cow::Borrowed));
             }
         }
         Ok(())

@@ -4,27 +4,27 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::payload::{RECORDS_VERSION, line};
 use super::queue::AnyQueue;
 use super::shared::{Counters, Shared};
 use super::{closed, drain};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::records::{OrderEvent, Proposal, Record, RegimeState, RiskEvaluation};
 use crate::spool::{KIND_RECORDS, NewFrame, Spool, SpoolLog, WhenFull};
-
-/// The version of the JSON in the frames. A record's field that is added later and may be left out is no
-/// new version.
-pub(crate) const RECORDS_VERSION: u16 = 1;
 
 /// A table's lane over the disk.
 pub(super) struct SpoolLane {
     pub(super) log: SpoolLog,
     /// Bytes of records that are being written and may be.
-    room: Semaphore,
+    room: Arc<Semaphore>,
+    /// Where the lane runs: its writer may be dropped anywhere.
+    runtime: Handle,
     state: Mutex<State>,
     /// The open batch has its first record.
     pub(super) changed: Notify,
@@ -64,7 +64,8 @@ impl SpoolLane {
         let config = &shared.config;
         let lane = Arc::new(Self {
             log,
-            room: Semaphore::new(config.queue_bytes),
+            room: Arc::new(Semaphore::new(config.queue_bytes)),
+            runtime: Handle::current(),
             state: Mutex::default(),
             changed: Notify::new(),
             stop: Notify::new(),
@@ -90,15 +91,11 @@ impl SpoolLane {
 
     /// Puts a record that is valid on disk.
     pub(super) async fn write<R: Record>(&self, record: R, counters: &Counters) -> Result<()> {
-        let mut line = serde_json::to_vec(&record)
-            .map_err(|e| Error::new(ErrorKind::Invalid, format!("{}: the record can't be written as JSON: {e}", R::TABLE)))?;
-        // JSON is kept as it was written, and has line ends between its tokens alone: as spaces they mean the same.
-        line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
-        line.push(b'\n');
+        let line = line(&record)?;
         let size = line.len() as u64;
         let room = u32::try_from(size).unwrap_or(u32::MAX).min(u32::try_from(self.max_bytes).unwrap_or(u32::MAX));
-        let _room = self.room.acquire_many(room).await.map_err(|_| closed())?;
-        let on_disk = match self.push(line, size) {
+        let room = self.room.clone().acquire_many_owned(room).await.map_err(|_| closed())?;
+        let on_disk = match self.push(line, size, room) {
             Ok(on_disk) => on_disk,
             Err(error) if error.kind() == ErrorKind::Full && self.drop_when_full => {
                 self.dropped.increment(1);
@@ -118,13 +115,13 @@ impl SpoolLane {
     }
 
     /// Records of a batch get to the log in the order in which they are counted.
-    fn push(&self, line: Vec<u8>, size: u64) -> Result<oneshot::Receiver<Result<()>>> {
+    fn push(&self, line: Vec<u8>, size: u64, room: OwnedSemaphorePermit) -> Result<oneshot::Receiver<Result<()>>> {
         let mut state = self.lock();
         if state.closed {
             return Err(closed());
         }
         let id = state.batch.as_ref().map_or_else(Uuid::now_v7, |batch| batch.id);
-        let on_disk = self.log.push(NewFrame::new(id, KIND_RECORDS, RECORDS_VERSION, 1, line))?;
+        let on_disk = self.log.push(NewFrame::new(id, KIND_RECORDS, RECORDS_VERSION, 1, line), Some(room))?;
         let first = state.batch.is_none();
         let batch = state.batch.get_or_insert_with(|| Open { id, rows: 0, bytes: 0, due: Instant::now() + self.max_age });
         batch.rows += 1;
@@ -205,6 +202,7 @@ impl AnyQueue for SpoolLane {
 
     /// What is on disk stays there.
     fn end(&self) {
+        let _runtime = self.runtime.enter();
         let mut state = self.lock();
         state.closed = true;
         self.seal(&mut state);
@@ -226,5 +224,74 @@ impl AnyQueue for SpoolLane {
                 let _ = flush.await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::super::{Durability, Writer, WriterConfig};
+    use super::*;
+    use crate::records::HealthCheck;
+    use crate::spool::SpoolConfig;
+
+    /// Batches stay open until they are sealed.
+    fn config(folder: &std::path::Path) -> WriterConfig {
+        let spool = loop {
+            match Spool::open(SpoolConfig::new(folder)) {
+                Err(error) if error.kind() == ErrorKind::Conflict => std::thread::sleep(Duration::from_millis(5)),
+                spool => break spool.unwrap(),
+            }
+        };
+        let mut config = WriterConfig::new("test");
+        (config.durability, config.max_age) = (Durability::Spool(spool), Duration::from_secs(600));
+        config
+    }
+
+    fn runtime() -> Runtime {
+        Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn a_writer_may_be_dropped_outside_its_runtime_and_after_it() {
+        let temp = tempfile::tempdir().unwrap();
+        for round in 0..2 {
+            let runtime = runtime();
+            let writer = runtime.block_on(async {
+                let (writer, _) = Writer::late(config(temp.path())).unwrap();
+                writer.write(HealthCheck::new("m", "healthy")).await.unwrap();
+                writer
+            });
+            if round == 0 {
+                drop(writer);
+                drop(runtime);
+            } else {
+                drop(runtime);
+                drop(writer);
+            }
+            let Durability::Spool(spool) = config(temp.path()).durability else { unreachable!() };
+            assert_eq!(spool.waiting_rows(), round + 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_given_up_keeps_its_room_until_it_is_on_disk() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut config = config(temp.path());
+        config.queue_bytes = 1000;
+        let Durability::Spool(spool) = config.durability.clone() else { unreachable!() };
+        let shared = Arc::new(Shared::new(config, None));
+        let lane = SpoolLane::start::<HealthCheck>(&shared, &spool, spool.log(HealthCheck::TABLE).await.unwrap());
+        let write = |words: usize| lane.write(HealthCheck::new("m", "w".repeat(words)), &shared.counters);
+        let disk = lane.log.stall();
+        assert!(tokio::time::timeout(Duration::from_millis(20), write(600)).await.is_err());
+        assert!(lane.room.available_permits() < 400, "its bytes are in memory: {}", lane.room.available_permits());
+        drop(disk);
+        tokio::time::timeout(Duration::from_secs(20), write(600)).await.unwrap().unwrap();
+        assert_eq!((lane.room.available_permits(), lane.log.waiting().rows), (1000, 2));
+        lane.end();
     }
 }

@@ -77,6 +77,30 @@ async fn of_two_contents_under_one_id_in_one_batch_the_first_stays() {
 }
 
 #[tokio::test]
+async fn an_id_that_comes_again_takes_nothing_new_with_it() {
+    /// More than goes into one statement.
+    const NEW: i32 = 5_100;
+    for db in harness::all().await {
+        let at = Utc::now() - TimeDelta::hours(1);
+        let fill = |id: String| event("o", &id, EventType::Fill).last_quantity(1).last_price(10).at(at);
+        // In the order of ids it stands in the middle.
+        let stands = fill("m".to_owned());
+        assert_eq!(counts(store(&db, vec![stands.clone()]).await), (1, 0, 0), "{}", db.name);
+        for (batch, place) in [0, 2_500, NEW].into_iter().enumerate() {
+            let mut rows: Vec<OrderEvent> = (0..NEW).map(|n| fill(format!("{}{batch}-{n}", if n % 2 == 0 { 'a' } else { 'z' }))).collect();
+            rows.insert(place as usize, stands.clone());
+            assert_eq!(counts(store(&db, rows.clone()).await), (NEW as u64, 1, 0), "{}: at {place}", db.name);
+            assert_eq!(counts(store(&db, rows).await), (0, NEW as u64 + 1, 0), "{}: again", db.name);
+        }
+        let events = i64::from(3 * NEW + 1);
+        for table in ["order_event", "order_event_key"] {
+            assert_eq!(count(&db, &format!("SELECT count(*) FROM hitherto.{table}")).await, events, "{}: {table}", db.name);
+        }
+        assert_eq!(db.store.execution_report("o").await.unwrap().unwrap().event_count, events, "{}", db.name);
+    }
+}
+
+#[tokio::test]
 async fn an_id_outlives_the_event_that_retention_dropped() {
     for db in harness::all().await {
         let old = Utc::now() - TimeDelta::days(60);

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use hitherto::records::{HealthCheck, Module, OrderEvent};
+use hitherto::records::{EventType, HealthCheck, Json, Module, OrderEvent};
 use hitherto::writer::Durability;
-use hitherto::{Config, ErrorKind, Store, Writer, WriterConfig};
+use hitherto::{Config, ErrorKind, Spool, SpoolConfig, Store, Writer, WriterConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -218,4 +218,29 @@ async fn a_queue_smaller_than_a_batch_does_not_wait_for_age() {
     };
     tokio::time::timeout(Duration::from_secs(120), all).await.expect("a batch that no record can join is sent");
     assert_eq!(writer.close().await.unwrap().stored, 2000);
+}
+
+#[tokio::test]
+async fn null_is_a_value_with_every_durability() {
+    for db in harness::all().await {
+        let temp = tempfile::tempdir().unwrap();
+        let spool = Spool::open(SpoolConfig::new(temp.path())).unwrap();
+        let null = || Json::parse("null").unwrap();
+        for (n, durability) in [Durability::Memory, Durability::Commit, Durability::Spool(spool)].into_iter().enumerate() {
+            let mut config = WriterConfig::new("test");
+            config.durability = durability;
+            let writer = db.store.writer(config);
+            writer.write(check(n as i32).details(null())).await.unwrap();
+            writer.write(check(n as i32)).await.unwrap();
+            writer.write(OrderEvent::new(format!("o{n}"), EventType::Pending).details(null())).await.unwrap();
+            writer.close().await.unwrap();
+        }
+        for (query, expected) in [
+            ("SELECT count(*) FROM hitherto.health_check WHERE details = 'null'", 3),
+            ("SELECT count(*) FROM hitherto.health_check WHERE details IS NULL", 3),
+            ("SELECT count(*) FROM hitherto.order_event WHERE details = 'null'", 3),
+        ] {
+            assert_eq!(number(&db.store, query).await, expected, "{}: {query}", db.name);
+        }
+    }
 }

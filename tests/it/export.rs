@@ -92,9 +92,8 @@ async fn what_has_no_exact_place_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     for (query, words) in [
         ("SELECT 1::numeric AS n", "thing.n: numeric without precision"),
-        ("SELECT 'NaN'::numeric(5,2) AS n", "thing.n: NaN"),
-        ("SELECT 'infinity'::timestamptz AS t", "thing.t: an infinite time"),
-        ("SELECT '1 day'::interval AS i", "thing.i: type interval"),
+        ("SELECT 'infinity'::timestamptz AS t", "thing.t, row 1: an infinite time"),
+        ("SELECT 1::money AS m", "thing.m: type money"),
         ("SELECT 1 AS a, 2 AS a", "two columns named a"),
     ] {
         let error =

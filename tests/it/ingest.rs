@@ -238,7 +238,7 @@ async fn every_record_can_be_ingested() {
     .await;
     assert_eq!(code(&output), 1);
     assert!(words(&output).contains("unknown variant `tiny`, expected one of `low`, `medium`, `high`, `critical`"), "{}", words(&output));
-    assert!(shell.path("stdin.rejected.ndjson").exists());
+    assert!(shell.path("stdin.risk_evaluation.rejected.ndjson").exists());
 }
 
 #[tokio::test]

@@ -111,7 +111,9 @@ async fn writers_and_commands_share_two_sessions() {
         writer.close().await.unwrap()
     }));
     let lines = |program: i64| (0..500).map(|n| check(program * 1_000 + n)).collect::<Vec<_>>().join("\n");
-    let programs = join_all((0..4).map(async |n| run(&url, folder, &["ingest", "health-check"], Some(lines(n).as_bytes())).await));
+    let programs = join_all((0..4).map(async |n| {
+        run(&url, folder, &["ingest", "health-check", "--rejects", &format!("{n}.ndjson")], Some(lines(n).as_bytes())).await
+    }));
     let batches = async {
         for _ in 0..20 {
             let batch = Batch::new("batches", (0..100).map(|_| HealthCheck::new("b", "healthy")).collect()).unwrap();

@@ -159,3 +159,44 @@ async fn the_command_lists_retries_and_drops() {
     assert_eq!(code(&run(&["doctor"]).await), 0);
     assert_eq!(code(&run(&["quarantine", "show", "99"]).await), 1);
 }
+
+#[tokio::test]
+async fn a_row_whose_turn_it_is_not_keeps_nothing_from_the_others() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    refuse_three(&db).await;
+    allow(&db).await;
+    let ids = waiting(&db).await;
+    let outcomes = |output: &std::process::Output| -> Vec<String> {
+        let rows = document(output).as_array().unwrap().clone();
+        rows.iter().map(|row| row["outcome"].as_str().unwrap().to_owned()).collect()
+    };
+    let raise = async |count: i64, sqlstate: &str| {
+        let client = db.store.client().await.unwrap();
+        client
+            .batch_execute(&format!(
+                "CREATE OR REPLACE FUNCTION public.not_now() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     IF NEW.error_count = {count} THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{sqlstate}'; END IF; RETURN NEW; END $$;
+                 CREATE OR REPLACE TRIGGER not_now BEFORE INSERT ON hitherto.health_check FOR EACH ROW EXECUTE FUNCTION public.not_now()"
+            ))
+            .await
+            .unwrap();
+    };
+    // What nobody may do ends it; what was done before is told.
+    raise(113, "42501").await;
+    let ended = shell.run(&["quarantine", "retry", "--all", "--json"]).await;
+    let message = document(&ended)["error"]["message"].as_str().unwrap().to_owned();
+    assert_eq!(code(&ended), 4, "{}", words(&ended));
+    assert!(message.ends_with(&format!("the other rows: {} stored", ids[0])), "{message}");
+    raise(113, "55000").await;
+    let refused = shell.run(&["quarantine", "retry", "--all", "--json"]).await;
+    assert_eq!((code(&refused), outcomes(&refused)), (1, vec!["refused".to_owned(), "stored".to_owned()]), "{}", words(&refused));
+    assert!(document(&refused)[0]["reason"].as_str().unwrap().contains("not now"), "{refused:?}");
+    assert_eq!(waiting(&db).await, [ids[1]]);
+    raise(0, "55000").await;
+    let unknown = shell.run(&["quarantine", "retry", "4711", &ids[1].to_string(), "--json"]).await;
+    assert_eq!(code(&unknown), 1, "{}", words(&unknown));
+    let message = document(&unknown)["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("4711") && message.ends_with(&format!("the other rows: {} stored", ids[1])), "{message}");
+    assert_eq!((count(&db, CHECKS).await, waiting(&db).await), (300, vec![]));
+}

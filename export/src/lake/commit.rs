@@ -56,9 +56,13 @@ impl Draft {
             bytes: self.parts.iter().map(|part| u64::try_from(part.add.size).unwrap_or_default()).sum(),
             files: self.parts.len() as u64,
             days: self.parts.iter().filter(|part| part.day.is_some()).count() as u64,
+            days_kept: self.plan.days_kept(),
             mode: self.plan.mode,
             reason: self.plan.reason.clone(),
+            why: self.plan.whys(),
             version: Some(version),
+            watermark: self.plan.watermark(),
+            seconds: self.began.elapsed().as_secs_f64(),
             path: self.shown(),
         };
         if let (Mode::Unchanged, Some(held)) = (self.plan.mode, &self.plan.held) {

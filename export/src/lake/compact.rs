@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::commit::{checkpoint_if_due, told};
 use super::draft::new_file;
-use super::folder::{self, Lock};
+use super::folder::{self, Entered};
 use super::leftover::{Files, tidy};
 use super::merge::{Merged, merge};
 use super::table::{DataFile, Table};
@@ -78,11 +78,11 @@ pub async fn compact_lake(lake: &str, datasets: &[Dataset], options: &CompactOpt
         let table = Table::load(&place, &name, None, datasets).await?;
         all.push(compact(&place, &lock, table, options, progress).await?);
     }
-    lock.release().await;
+    lock.leave().await;
     Ok(all)
 }
 
-async fn compact(place: &Place, lock: &Lock, table: Table, options: &CompactOptions, progress: OnProgress<'_>) -> Result<Compacted> {
+async fn compact(place: &Place, lock: &Entered, table: Table, options: &CompactOptions, progress: OnProgress<'_>) -> Result<Compacted> {
     let mut days = BTreeMap::<Option<NaiveDate>, Vec<&DataFile>>::new();
     for file in table.files.iter().filter(|file| file.size < options.below) {
         days.entry(file.day).or_default().push(file);

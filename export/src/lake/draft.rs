@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::datatypes::Field;
 use chrono::{NaiveDate, Utc};
@@ -33,6 +34,8 @@ pub(super) struct Draft {
     pub(super) place: Place,
     pub(super) plan: Plan,
     pub(super) parts: Vec<Part>,
+    /// When the export began.
+    pub(super) began: Instant,
 }
 
 /// A data file, written.
@@ -81,11 +84,10 @@ pub(super) fn new_file(table: &str, day: Option<NaiveDate>) -> String {
 async fn write_all(readers: &Readers<'_>, plans: &[Plan], tasks: &[Task], progress: OnProgress<'_>) -> Result<Vec<Written>> {
     let datasets: Vec<Dataset> = plans.iter().map(|plan| plan.dataset.clone()).collect();
     let columns: Vec<Vec<Column>> = plans.iter().map(|plan| plan.columns.clone()).collect();
-    let totals: HashMap<&str, u64> = plans
-        .iter()
-        .filter_map(|plan| Some((plan.dataset.name.as_str(), plan.owed.map(|(_, most)| most).filter(|most| *most < u64::MAX)?)))
-        .collect();
-    let mut on_rows = |p: Progress<'_>| progress(Progress { total_rows: totals.get(p.dataset).copied(), ..p });
+    // Of tables that the ledger does not know it is not known, and they are small.
+    let total = plans.iter().filter_map(|plan| plan.owed.map(|(_, most)| most).filter(|most| *most < u64::MAX)).sum();
+    let total_rows = Some(total).filter(|total| *total > 0);
+    let mut on_rows = |p: Progress<'_>| progress(Progress { total_rows, ..p });
     readers.run(&datasets, &columns, tasks.to_vec(), &mut on_rows).await
 }
 
@@ -93,6 +95,7 @@ async fn write_all(readers: &Readers<'_>, plans: &[Plan], tasks: &[Task], progre
 pub(super) async fn write(
     readers: &Readers<'_>,
     place: &Place,
+    began: Instant,
     plans: Vec<Plan>,
     unverified: bool,
     files: &mut Files,
@@ -114,7 +117,7 @@ pub(super) async fn write(
             fault::step(folder).and_then(|()| sync_folder(folder)).map_err(failed)?;
         }
     }
-    let mut drafts: Vec<Draft> = plans.into_iter().map(|plan| Draft { place: place.clone(), plan, parts: Vec::new() }).collect();
+    let mut drafts: Vec<Draft> = plans.into_iter().map(|plan| Draft { place: place.clone(), plan, parts: Vec::new(), began }).collect();
     for ((task, name), written) in tasks.into_iter().zip(names).zip(written) {
         if written.rows > 0 {
             drafts[task.dataset].add(task, name, &written)?;

@@ -2,13 +2,15 @@
 //! marker, an object store's is a [`Lease`].
 
 use std::fs::{self, File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use object_store::PutMode;
 use serde_json::{Value, json};
 
+use super::later;
 use super::store::{is_draft, put_file};
 use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::fault;
 use crate::place::Place;
 use crate::place::lease::{LOCK, Lease};
 
@@ -17,71 +19,152 @@ const MARKER: &str = "_lake.json";
 /// What the marker calls this layout.
 const FORMAT: u64 = 1;
 
-/// A lake that nobody else writes to meanwhile.
-#[derive(Debug)]
-pub(super) enum Lock {
-    File(#[expect(dead_code, reason = "the system lets go of it when it is closed")] File),
+/// While it lives, no other export writes into the lake.
+enum Lock {
+    File(File),
     Lease(Lease),
 }
 
-impl Lock {
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Self::File(file) = self {
+            // Closing alone would leave it to a program that is just being started and still has the file open.
+            let _ = file.unlock();
+        }
+    }
+}
+
+/// A lake that is locked. One that this made is gone when it is dropped, unless it was [kept](Entered::keep).
+pub(super) struct Entered {
+    place: Place,
+    /// Folders that were not there, the innermost first.
+    folders: Vec<PathBuf>,
+    /// The marker was not there.
+    made: bool,
+    /// Dropped last.
+    lock: Option<Lock>,
+}
+
+impl Entered {
+    /// Something is about to be published.
+    pub(super) fn keep(&mut self) {
+        self.folders.clear();
+        self.made = false;
+    }
+
     /// Makes sure that the lake is still held.
     pub(super) fn check(&self) -> Result<()> {
-        match self {
-            Self::File(_) => Ok(()),
-            Self::Lease(lease) => lease.check(),
+        match &self.lock {
+            Some(Lock::Lease(lease)) => lease.check(),
+            _ => Ok(()),
         }
     }
 
     /// Lets go of the lake, and comes back when that is done.
-    pub(super) async fn release(self) {
-        if let Self::Lease(lease) = self {
+    pub(super) async fn leave(mut self) {
+        if let Some(Lock::Lease(lease)) = &mut self.lock {
+            if std::mem::take(&mut self.made)
+                && let Err(e) = self.place.remove(MARKER).await
+            {
+                tracing::warn!("{e}");
+            }
             lease.release().await;
         }
     }
 }
 
-/// Makes sure that the place is a lake of this source, or makes it one, and locks it.
-pub(super) async fn enter(place: &Place, source: Option<&str>) -> Result<Lock> {
-    if let Some(root) = place.folder() {
-        return enter_folder(place, root, source).await.map(Lock::File);
-    }
-    let made = look(place, source).await?;
-    place.make_room()?;
-    let lease = Lease::take(place).await?;
-    if !made {
-        match place.put(MARKER, marker(source), PutMode::Create).await {
-            // Another exporter was quicker.
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                look(place, source).await.map(drop)?;
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let Some(root) = self.place.folder() else {
+            if let (true, Some(lock)) = (self.made, self.lock.take()) {
+                let place = self.place.clone();
+                later(async move {
+                    if let Err(e) = place.remove(MARKER).await {
+                        tracing::warn!("{e}");
+                    }
+                    drop(lock);
+                });
             }
-            made => drop(made.map_err(|e| ExportError::lake(&format!("the lake {}", place.shown()), e))?),
+            return;
+        };
+        if fault::killed(root) {
+            return;
+        }
+        if self.made {
+            let _ = fs::remove_file(root.join(MARKER));
+        }
+        for folder in &self.folders {
+            let _ = fs::remove_dir(folder);
         }
     }
-    Ok(Lock::Lease(lease))
 }
 
-async fn enter_folder(place: &Place, root: &Path, source: Option<&str>) -> Result<File> {
+/// Makes sure that the place is a lake of this source, or makes it one, and locks it.
+pub(super) async fn enter(place: &Place, source: Option<&str>) -> Result<Entered> {
+    if let Some(root) = place.folder() {
+        return enter_folder(place, root, source).await;
+    }
+    let mut is_there = look(place, source).await?;
+    place.make_room()?;
+    let lease = Lease::take(place).await?;
+    let mut entered = Entered { place: place.clone(), folders: Vec::new(), made: false, lock: Some(Lock::Lease(lease)) };
+    if !is_there {
+        // Another one may have been quicker.
+        is_there = look(place, source).await?;
+    }
+    if !is_there {
+        place
+            .put(MARKER, marker(source), PutMode::Create)
+            .await
+            .map_err(|e| ExportError::lake(&format!("the lake {}", place.shown()), e))?;
+        entered.made = true;
+    }
+    Ok(entered)
+}
+
+async fn enter_folder(place: &Place, root: &Path, source: Option<&str>) -> Result<Entered> {
     let doing = format!("the lake {}", root.display());
     let failed = |e| ExportError::lake(&doing, e);
+    let busy = || {
+        let message = format!("{doing} is being written by another export; wait for it, then run this again");
+        Err(ExportError::new(ExportErrorKind::Conflict, message))
+    };
+    let folders = root.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+    let mut entered = Entered { place: place.clone(), folders, made: false, lock: None };
     fs::create_dir_all(root).map_err(failed)?;
     let path = root.join(MARKER);
+    let mut is_mine = false;
     if !look(place, source).await? {
         match put_file(&path, &[&marker(source)], true) {
             // Another exporter was quicker.
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => look(place, source).await.map(drop)?,
-            made => made.map_err(failed)?,
+            made => made.map(|()| is_mine = true).map_err(failed)?,
         }
     }
     let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ExportError::new(
-            ExportErrorKind::Conflict,
-            format!("{doing} is being written by another export; wait for it, then run this again"),
-        )),
-        Err(TryLockError::Error(e)) => Err(failed(e)),
+        // The one who held it has taken the lake away again that he had made.
+        Ok(()) if !is_at(&file, &path) => return busy(),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return busy(),
+        Err(TryLockError::Error(e)) => return Err(failed(e)),
     }
+    // Whoever has the lock, has what he made to himself.
+    entered.made = is_mine;
+    entered.lock = Some(Lock::File(file));
+    Ok(entered)
+}
+
+/// Whether a file is the one at this path.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let number = |metadata: std::io::Result<fs::Metadata>| metadata.map(|m| (m.dev(), m.ino())).ok();
+        number(file.metadata()) == number(path.metadata())
+    }
+    #[cfg(not(unix))]
+    path.exists()
 }
 
 fn marker(source: Option<&str>) -> Vec<u8> {
@@ -89,9 +172,11 @@ fn marker(source: Option<&str>) -> Vec<u8> {
 }
 
 /// Locks a lake that is one, whatever its source.
-pub(super) async fn lock(place: &Place) -> Result<Lock> {
+pub(super) async fn lock(place: &Place) -> Result<Entered> {
     must_be_lake(place).await?;
-    enter(place, None).await
+    let mut entered = enter(place, None).await?;
+    entered.keep();
+    Ok(entered)
 }
 
 /// Makes sure that the place is a lake.

@@ -149,7 +149,10 @@ fn remove_drafts(folder: &Path) {
 fn remove(files: &[PathBuf]) {
     for file in files {
         let _ = fs::remove_file(file);
-        // A day's folder that is empty now; one that is not stays.
-        let _ = file.parent().map(fs::remove_dir);
+        // A day's folder that is empty now, and a table's; one that is not stays.
+        for folder in file.ancestors().skip(1).take(2) {
+            let _ = fs::remove_dir(folder.join("_delta_log"));
+            let _ = fs::remove_dir(folder);
+        }
     }
 }

@@ -21,13 +21,15 @@ mod versions;
 mod watermark;
 
 use std::future::Future;
+use std::time::Instant;
 
+use futures_util::future::try_join_all;
 use tokio::sync::RwLock;
 use tokio_postgres::Client;
 
 pub use self::compact::{CompactOptions, Compacted, compact_lake};
 use self::draft::Draft;
-use self::folder::{Lock, enter, look};
+use self::folder::{Entered, enter, look};
 use self::held::Held;
 pub use self::history::{History, Version, lake_history};
 use self::leftover::{Files, tidy};
@@ -73,22 +75,23 @@ pub async fn export_lake(
     options: &Options,
     progress: OnProgress<'_>,
 ) -> Result<Vec<Exported>> {
+    let began = Instant::now();
     for dataset in datasets {
         dataset.check()?;
     }
     let place = Place::new(lake)?;
-    let lock = enter(&place, options.source.as_deref()).await?;
+    let mut entered = enter(&place, options.source.as_deref()).await?;
     tidy(&place).await?;
     let readers = Readers::open(client, datasets, options).await?;
     let plans = plan(&readers.snapshot, &place, datasets, options).await?;
     let mut files = Files::new(&place);
-    let drafts = draft::write(&readers, &place, plans, options.unverified, &mut files, progress).await?;
+    let drafts = draft::write(&readers, &place, began, plans, options.unverified, &mut files, progress).await?;
     readers.close().await?;
     let publishing = PUBLISHING.read().await;
     let task = tokio::spawn(async move {
-        let published = publish(&place, &lock, drafts, &mut files).await;
+        let published = publish(&place, &mut entered, drafts, &mut files).await;
         files.end().await;
-        lock.release().await;
+        entered.leave().await;
         drop(publishing);
         published
     });
@@ -112,13 +115,13 @@ pub async fn plan_lake(client: &mut Client, lake: &str, datasets: &[Dataset], op
 }
 
 async fn plan(snapshot: &Snapshot<'_>, place: &Place, datasets: &[Dataset], options: &Options) -> Result<Vec<Plan>> {
+    let held = try_join_all(datasets.iter().map(|dataset| Held::load(place, &dataset.name))).await?;
     let server = Server::read(snapshot, options.identity.as_deref()).await?;
     if let Some(server) = &server {
         server.warn_of_lag(snapshot, options.lag.as_deref()).await?;
     }
     let mut plans = Vec::with_capacity(datasets.len());
-    for dataset in datasets {
-        let held = Held::load(place, &dataset.name).await?;
+    for (dataset, held) in datasets.iter().zip(held) {
         plans.push(Plan::new(snapshot, server.as_ref(), dataset, held, options).await?);
     }
     Ok(plans)
@@ -129,7 +132,9 @@ async fn plan(snapshot: &Snapshot<'_>, place: &Place, datasets: &[Dataset], opti
 /// # Errors
 /// As [`export_lake`]'s, before it reads anything.
 pub async fn check_lake(lake: &str, source: &str) -> Result<()> {
-    enter(&Place::new(lake)?, Some(source)).await?.release().await;
+    let mut entered = enter(&Place::new(lake)?, Some(source)).await?;
+    entered.keep();
+    entered.leave().await;
     Ok(())
 }
 
@@ -149,14 +154,15 @@ pub async fn publishing_ended() {
     drop(PUBLISHING.write().await);
 }
 
-async fn publish(place: &Place, lock: &Lock, drafts: Vec<Draft>, files: &mut Files) -> Result<Vec<Exported>> {
+async fn publish(place: &Place, entered: &mut Entered, drafts: Vec<Draft>, files: &mut Files) -> Result<Vec<Exported>> {
     for draft in &drafts {
         draft.try_log()?;
     }
+    entered.keep();
     let mut exported: Vec<Exported> = Vec::with_capacity(drafts.len());
     let mut left: Vec<String> = drafts.iter().map(|d| d.plan.dataset.name.clone()).collect();
     for draft in drafts {
-        let committed = match lock.check() {
+        let committed = match entered.check() {
             Ok(()) => draft.commit(files).await,
             Err(e) => Err(e),
         };

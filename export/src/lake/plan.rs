@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::DAY;
 use super::held::Held;
-use super::ledger::{Bounds, Counts, Owed, Range, count, gaps, lines, runs, split};
-use super::watermark::{Server, Since, joined};
-use crate::column::Column;
+use super::ledger::{Bounds, Counts, Owed, Range, came, count, gaps, lines, runs, split};
+use super::watermark::{self, Server, Since, joined};
+use crate::column::{Column, Place};
 use crate::dataset::{Dataset, Mode, Options, Planned, PlannedDay, Why};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::snapshot::{Snapshot, day_end, day_start};
@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub(super) gone: BTreeSet<NaiveDate>,
     /// How many rows there must be of what is read, where the ledger tells.
     pub(super) owed: Option<Bounds>,
+    /// The transaction up to which the lake has everything already.
+    pub(super) since: Option<i64>,
     /// What the commit notes of this snapshot.
     pub(super) notes: Vec<(String, i64)>,
     /// The columns that the table is to have, where they are not those it has.
@@ -58,7 +60,7 @@ impl Plan {
         held: Option<Held>,
         options: &Options,
     ) -> Result<Self> {
-        let columns = snapshot.columns(dataset).await?;
+        let columns = snapshot.columns(dataset, Place::Lake).await?;
         let mut plan = Self {
             dataset: dataset.clone(),
             held,
@@ -68,6 +70,7 @@ impl Plan {
             days: BTreeMap::new(),
             gone: BTreeSet::new(),
             owed: None,
+            since: None,
             notes: Vec::new(),
             fields: None,
         };
@@ -107,7 +110,7 @@ impl Plan {
             (Some(_), _) if !same => (Mode::Full, "what its rows are joined with has changed".to_owned()),
             (Some(held), Some(server)) => match server.since(snapshot, &self.dataset, held).await? {
                 Since::Transaction(xid) => {
-                    self.mode = Mode::Incremental;
+                    (self.mode, self.since) = (Mode::Incremental, Some(xid));
                     return Ok(xid);
                 }
                 Since::Never(reason, warn) => {
@@ -120,6 +123,25 @@ impl Plan {
         };
         (self.mode, self.reason) = (mode, reason);
         Ok(0)
+    }
+
+    /// Days that stay as the lake has them.
+    pub(super) fn days_kept(&self) -> u64 {
+        let held = self.held.iter().flat_map(|held| held.days.keys()).flatten();
+        held.filter(|day| !self.days.contains_key(day) && !self.gone.contains(day)).count() as u64
+    }
+
+    /// How many days are written for which reason.
+    pub(super) fn whys(&self) -> BTreeMap<Why, u64> {
+        let mut whys = BTreeMap::new();
+        self.days.values().for_each(|day| *whys.entry(day.why).or_default() += 1);
+        whys
+    }
+
+    /// The transaction up to which the lake has everything once this is done.
+    pub(super) fn watermark(&self) -> Option<i64> {
+        let committed = watermark::noted(&self.notes).filter(|_| self.mode != Mode::Unchanged);
+        committed.or(self.since)
     }
 
     /// A plain table is written whole, or not at all.
@@ -181,7 +203,13 @@ impl Plan {
             let lines = lines(snapshot, &self.dataset, ledger, 0, hull).await?;
             let covered =
                 |first: NaiveDate, last: NaiveDate| first.iter_days().take_while(|day| *day <= last).all(|day| dirty.contains(&day));
-            self.take_whole(Owed::of(&lines, &split, dirty.iter().copied(), covered));
+            let mut owed = Owed::of(&lines, &split, dirty.iter().copied(), covered);
+            if let Some(held) = &self.held {
+                // What the lake has of a day is there still, and no more than the fresh lines tell of came to it.
+                let came = came(&fresh, &split);
+                owed.tighten(|day| (held.rows(day), held.rows(day).saturating_add(came(day))));
+            }
+            self.take_whole(owed);
         }
         let mut counts = Counts::new();
         for run in runs(&old) {

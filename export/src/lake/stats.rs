@@ -43,7 +43,13 @@ pub(super) fn of_file(file: &Path, fields: &[Arc<Field>], written: &Written) -> 
     let metadata = ParquetMetaDataReader::new().parse_and_finish(&open).map_err(|e| ExportError::lake(&doing, e))?;
     let mut statistics = Statistics {
         num_records: written.rows,
-        null_count: fields.iter().zip(&written.nulls).map(|(field, nulls)| (field.name().as_str(), *nulls)).collect(),
+        null_count: fields
+            .iter()
+            .zip(&written.nulls)
+            // Those of a struct the log counts field by field.
+            .filter(|(field, _)| !matches!(field.data_type(), DataType::Struct(_)))
+            .map(|(field, nulls)| (field.name().as_str(), *nulls))
+            .collect(),
         min_values: BTreeMap::new(),
         max_values: BTreeMap::new(),
     };

@@ -90,7 +90,7 @@ pub async fn vacuum_lake(lake: &str, options: &VacuumOptions) -> Result<Vec<Vacu
         }
         all.push(vacuumed);
     }
-    lock.release().await;
+    lock.leave().await;
     Ok(all)
 }
 

@@ -126,6 +126,12 @@ impl Server {
     }
 }
 
+/// The watermark among what is noted.
+pub(super) fn noted(notes: &[(String, i64)]) -> Option<i64> {
+    let other = [FINGERPRINT, JOINED, JOINED_UPTO, ANCHOR, APP];
+    notes.iter().find(|(app, _)| !other.contains(&app.as_str())).map(|(_, version)| *version)
+}
+
 async fn anchor(snapshot: &Snapshot<'_>, dataset: &Dataset, before: i64) -> Result<Option<i64>> {
     let Some(query) = &dataset.anchor else { return Ok(None) };
     let doing = format!("looking for the ledger's last line of dataset {}", dataset.name);

@@ -96,7 +96,7 @@ impl Lease {
     }
 
     /// Lets go of the lake, and comes back when that is done.
-    pub(crate) async fn release(self) {
+    pub(crate) async fn release(&mut self) {
         self.renewing.abort();
         if self.holds() {
             release(&self.place).await;

@@ -9,8 +9,14 @@ use rand::{Rng, SeedableRng};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::platform::BAR_MINUTES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::DEFAULT_OLDEST;
+
+/// The made-up halt: day, asset, bars of the day.
+const HALTED: (usize, usize, std::ops::Range<i64>) = (5, 2, 30..38);
+/// Drawn volumes below this are no trades at all.
+const THIN: f64 = 52_000.0;
 
 /// One asset's trading within an interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,6 +26,15 @@ pub(super) struct Bar {
     pub(super) low: f64,
     pub(super) close: f64,
     pub(super) volume: f64,
+}
+
+impl Bar {
+    /// What it was, as text: prices are no floats in the store.
+    pub(super) fn told(&self, at: DateTime<Utc>) -> serde_json::Value {
+        let price = |value: f64| format!("{value:.4}");
+        serde_json::json!({"start": at.to_rfc3339(), "minutes": BAR_MINUTES, "open": price(self.open), "high": price(self.high),
+                           "low": price(self.low), "close": price(self.close), "volume": self.volume.to_string()})
+    }
 }
 
 /// Bars of all assets by the start of their interval.
@@ -118,7 +133,8 @@ impl Market {
         Ok(market)
     }
 
-    /// Five assets over ten weekdays before today, each a random walk whose restlessness comes and goes.
+    /// Five assets over ten weekdays before today, each a random walk whose restlessness comes and goes. Now and then one is not
+    /// traded in a bar, and one of them is halted for a while: its price stands still.
     pub(super) fn synthetic(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let names = ["ALFA", "BRVO", "CHRL", "DLTA", "ECHO"];
@@ -141,10 +157,20 @@ impl Market {
                 volatility = (volatility * (1.0 + random.random_range(-0.1..0.1))).clamp(0.0006, 0.006);
                 let together = gauss(&mut random) * volatility * 0.6;
                 for (asset, price) in prices.iter_mut().enumerate() {
-                    let open = *price;
+                    // It opens near where it closed, and less near after a night.
+                    let open = *price * (1.0 + gauss(&mut random) * volatility * if step == 0 { 3.0 } else { 0.2 });
                     let close = open * (1.0 + drift + together + gauss(&mut random) * volatility);
                     let (high, low) = (open.max(close) * (1.0 + volatility * 0.4), open.min(close) * (1.0 - volatility * 0.4));
-                    market.add(at, asset, Bar { open, high, low, close, volume: random.random_range(50_000.0..900_000.0_f64).round() });
+                    let volume = random.random_range(50_000.0..900_000.0_f64).round();
+                    let bar = match () {
+                        () if number == HALTED.0 && asset == HALTED.1 && HALTED.2.contains(&step) => {
+                            Bar { open: *price, high: *price, low: *price, close: *price, volume: 0.0 }
+                        }
+                        () if volume < THIN => Bar { open, high, low, close, volume: 0.0 },
+                        () => Bar { open, high, low, close, volume },
+                    };
+                    let close = bar.close;
+                    market.add(at, asset, bar);
                     *price = close;
                 }
             }

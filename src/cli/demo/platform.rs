@@ -10,7 +10,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use super::bars::{Bar, Market};
 use super::broker::{Broker, Ticket};
 use super::provoked;
-use super::statistics::{classify, correlation, deviation, max_drawdown, mean, value_at_risk};
+use super::statistics::{classify, correlation, deviation, max_drawdown, mean, value_at_risk, weighted};
 use crate::error::Result;
 use crate::records::{
     Decimal, HealthCheck, Json, Module, ModuleExecution, PortfolioSnapshot, Proposal, Regime, RegimeState, RiskEvaluation, RiskLevel, Side,
@@ -26,6 +26,7 @@ pub(super) const PRODUCER: &str = "demo";
 /// The module whose config says which bars were replayed to their end.
 pub(super) const MARKED: &str = "overseer";
 const START_CASH: i64 = 1_000_000;
+pub(super) const BAR_MINUTES: i64 = 5;
 /// Bars of a day: what the regime and the risk figures look back on.
 const DAY_BARS: usize = 78;
 /// Returns that risk management looks back on.
@@ -72,7 +73,14 @@ struct Opinion {
 impl Platform {
     pub(super) async fn new(store: Store, names: Vec<String>) -> Result<Self> {
         for name in MODULES {
-            store.module_register(Module::new(name, env!("CARGO_PKG_VERSION"))).await?;
+            let mut module = Module::new(name, env!("CARGO_PKG_VERSION"));
+            if name == "risk_management" {
+                // A value at risk means nothing without its level, horizon and unit: researchers read them here.
+                let unit = "fraction of value, positive for a loss";
+                module = module.config(json!({"value_at_risk":
+                    {"level": 0.99, "horizon_minutes": BAR_MINUTES, "lookback_bars": RISK_BARS, "unit": unit}}));
+            }
+            store.module_register(module).await?;
         }
         let writer = store.writer(WriterConfig::new(PRODUCER));
         let assets = names.iter().map(|_| Asset::default()).collect();
@@ -87,7 +95,7 @@ impl Platform {
         let mut last: Option<DateTime<Utc>> = None;
         for (number, (at, bars)) in market.steps.iter().enumerate() {
             if let Some(last) = last.filter(|last| last.date_naive() != at.date_naive()) {
-                for event in self.broker.close_day(last + TimeDelta::minutes(5)) {
+                for event in self.broker.close_day(last + TimeDelta::minutes(BAR_MINUTES)) {
                     self.writer.write(event).await?;
                 }
             }
@@ -96,7 +104,7 @@ impl Platform {
             on_step(number + 1);
         }
         if let Some(last) = last {
-            let end = last + TimeDelta::minutes(5);
+            let end = last + TimeDelta::minutes(BAR_MINUTES);
             tracing::info!("provoking what should not happen to orders: one event will go to quarantine");
             for event in self.broker.close_day(end).into_iter().chain(provoked::events(end)) {
                 self.writer.write(event).await?;
@@ -108,7 +116,7 @@ impl Platform {
 
     async fn step(&mut self, number: usize, at: DateTime<Utc>, bars: &[(usize, Bar)]) -> Result<()> {
         // A bar is known when it ends.
-        let now = at + TimeDelta::minutes(5);
+        let now = at + TimeDelta::minutes(BAR_MINUTES);
         let began = Instant::now();
         let mut events = Vec::new();
         for (asset, bar) in bars {
@@ -123,7 +131,7 @@ impl Platform {
 
         let mut opinions: BTreeMap<usize, Vec<Opinion>> = BTreeMap::new();
         for (place, module) in ["sentiment", "technical", "seasonality"].into_iter().enumerate() {
-            self.opine(module, number, now + TimeDelta::milliseconds(5 * place as i64), bars, &mut opinions).await?;
+            self.opine(module, number, (at, now + TimeDelta::milliseconds(5 * place as i64)), bars, &mut opinions).await?;
         }
         let wishes = self.oversee(number, now + TimeDelta::milliseconds(20), bars, &opinions).await?;
         let allowed = self.judge(now + TimeDelta::milliseconds(30), number, wishes).await?;
@@ -140,7 +148,7 @@ impl Platform {
         }
         self.snapshot(number, now + TimeDelta::milliseconds(50)).await?;
         if number.is_multiple_of(12) {
-            self.check_health(now + TimeDelta::milliseconds(60)).await?;
+            self.check_health(number / 12, now + TimeDelta::milliseconds(60)).await?;
         }
         Ok(())
     }
@@ -159,7 +167,7 @@ impl Platform {
         &self,
         module: &'static str,
         number: usize,
-        at: DateTime<Utc>,
+        (at_bar, at): (DateTime<Utc>, DateTime<Utc>),
         bars: &[(usize, Bar)],
         opinions: &mut BTreeMap<usize, Vec<Opinion>>,
     ) -> Result<()> {
@@ -178,6 +186,10 @@ impl Platform {
                 _ => (asset.season(at), "time_of_day"),
             };
             let mut signal = Signal::new(module, kind).at(at).asset(&self.names[*index]).score(score).confidence(score.abs().min(1.0));
+            if module == "technical" {
+                // What it looked at: the lake has no other prices to hold fills against.
+                signal = signal.payload(json!({"bar": bar.told(at_bar)}));
+            }
             signal.signal_id = format!("demo-{module}-{number}-{}", self.names[*index]);
             opinions.entry(*index).or_default().push(Opinion { signal_id: signal.signal_id.clone(), score });
             signals.push(signal);
@@ -216,8 +228,9 @@ impl Platform {
             self.proposals += 1;
             let limit = bar.close * if side == Side::Buy { 1.0004 } else { 0.9996 };
             let ids: Vec<&str> = said.iter().map(|o| o.signal_id.as_str()).collect();
-            let payload =
-                json!({"side": side.as_str(), "quantity": quantity, "limit": format!("{limit:.4}"), "score": score, "signal_ids": ids});
+            let (limit_price, close) = (format!("{limit:.4}"), format!("{:.4}", bar.close));
+            let payload = json!({"side": side.as_str(), "quantity": quantity, "limit": limit_price, "close": close,
+                                 "score": score, "signal_ids": ids});
             let mut proposal = Proposal::new("overseer").at(at).asset(&self.names[*index]).payload(payload);
             proposal.proposal_id = format!("demo-proposal-{:05}", self.proposals);
             wishes.push(Ticket { proposal_id: proposal.proposal_id.clone(), asset: *index, side, quantity, limit });
@@ -302,23 +315,26 @@ impl Platform {
         let account = &self.broker.account;
         let mut positions = serde_json::Map::new();
         let mut total = account.cash;
-        let mut largest = 0.0f64;
+        let mut values = Vec::new();
         for (asset, quantity) in &account.positions {
             let price = Decimal::round_f64(self.assets[*asset].closes.last().copied().unwrap_or_default(), 4).unwrap_or_default();
             let value = Decimal::from(*quantity).checked_mul_half_even(price).unwrap_or_default();
             total = total.checked_add(value).unwrap_or(total);
-            largest = largest.max(value.to_f64());
+            values.push((value.to_f64(), self.assets[*asset].recent(RISK_BARS)));
             positions.insert(self.names[*asset].clone(), json!({"quantity": quantity.to_string(), "price": price.to_string()}));
         }
         let held: Vec<&[f64]> = account.positions.keys().map(|a| self.assets[*a].recent(DAY_BARS)).collect();
         let pairs: Vec<f64> =
             (0..held.len()).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| correlation(held[i], held[j])).collect();
-        let recent = &self.basket[self.basket.len().saturating_sub(DAY_BARS)..];
+        let worth = total.to_f64().max(1.0);
+        let largest = values.iter().map(|(value, _)| *value).fold(0.0, f64::max);
+        // Historical simulation: what these holdings would have returned over the bars before, cash standing still.
+        let simulated = weighted(&values.iter().map(|(value, returns)| (value / worth, *returns)).collect::<Vec<_>>());
         let mut snapshot = PortfolioSnapshot::new(Json::from(serde_json::Value::Object(positions)), account.cash, total)
             .at(at)
-            .portfolio_var(value_at_risk(recent).0)
-            .portfolio_volatility(deviation(recent))
-            .max_position_concentration(largest / total.to_f64().max(1.0))
+            .portfolio_var(value_at_risk(&simulated).0)
+            .portfolio_volatility(deviation(&simulated))
+            .max_position_concentration(largest / worth)
             .correlation_risk(mean(&pairs))
             .reason("bar")
             .market_hours(true);
@@ -327,8 +343,8 @@ impl Platform {
     }
 
     /// Health checks with this process's real memory and CPU.
-    async fn check_health(&mut self, at: DateTime<Utc>) -> Result<()> {
-        for module in MODULES {
+    async fn check_health(&mut self, number: usize, at: DateTime<Utc>) -> Result<()> {
+        for module in MODULES.into_iter().filter(|module| !provoked::is_silent(module, number)) {
             let began = Instant::now();
             self.system.refresh_processes_specifics(
                 ProcessesToUpdate::Some(&[self.pid]),

@@ -28,6 +28,12 @@ pub(super) fn value_at_risk(returns: &[f64]) -> (f64, f64) {
     (-sorted[tail - 1], -mean(&sorted[..tail]))
 }
 
+/// Returns of a portfolio from its assets' shares and returns, matched from the latest back.
+pub(super) fn weighted(assets: &[(f64, &[f64])]) -> Vec<f64> {
+    let bars = assets.iter().map(|(_, returns)| returns.len()).min().unwrap_or_default();
+    (0..bars).rev().map(|back| assets.iter().map(|(share, returns)| share * returns[returns.len() - 1 - back]).sum()).collect()
+}
+
 /// Largest fall from a peak along compounded returns, a fraction.
 pub(super) fn max_drawdown(returns: &[f64]) -> f64 {
     let (mut value, mut peak, mut worst) = (1.0f64, 1.0f64, 0.0f64);
@@ -83,6 +89,14 @@ mod tests {
         let (var, shortfall) = value_at_risk(&returns);
         assert!((var - 0.099).abs() < 1e-12 && (shortfall - 0.0995).abs() < 1e-12, "{var} {shortfall}");
         assert_eq!(value_at_risk(&[]), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_portfolio_moves_by_its_shares() {
+        let (long, short) = ([0.9, 0.02, -0.04], [0.01, 0.03]);
+        let returns = weighted(&[(0.5, &long), (0.25, &short)]);
+        assert!(returns.len() == 2 && (returns[0] - 0.0125).abs() < 1e-12 && (returns[1] + 0.0125).abs() < 1e-12, "{returns:?}");
+        assert!(weighted(&[]).is_empty());
     }
 
     #[test]

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::sync::mpsc;
-
 use super::intake::{self, Intake, Known};
 use super::parse::{Parsed, Parsing};
 use super::progress::Progress;
 use super::rejects::Rejects;
 use super::source::Source;
 use super::stop::Stop;
+use super::worker::{self, Handed};
 use super::{Database, Job, Summary, interrupted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::Record;
@@ -18,20 +17,19 @@ use crate::store::Store;
 use crate::writer::Patience;
 
 impl Job<'_> {
-    pub(super) async fn direct<R: Record>(&self, source: Source, database: &Database, stop: &Stop) -> Result<Summary> {
+    pub(super) async fn direct<R: Record>(&self, source: Source, rejects: Rejects, database: &Database, stop: &Stop) -> Result<Summary> {
         let store = tokio::select! {
             store = database.store() => store?,
             () = stop.asked(1) => return Err(interrupted()),
         };
         let _watch = self.watch::<R>(source.total_bytes, None);
         tokio::select! {
-            ended = self.send::<R>(source, store, stop) => ended,
+            ended = self.send::<R>(source, rejects, store, stop) => ended,
             () = stop.overdue(self.stop_within()) => Err(self.left_behind()),
         }
     }
 
-    async fn send<R: Record>(&self, source: Source, store: Store, stop: &Stop) -> Result<Summary> {
-        let mut rejects = Rejects::new(&self.args.file, self.args.rejects.as_deref(), self.endless)?;
+    async fn send<R: Record>(&self, source: Source, mut rejects: Rejects, store: Store, stop: &Stop) -> Result<Summary> {
         let parsing = Parsing {
             refused_before: rejects.earlier(),
             max_age: self.endless.then_some(self.args.max_age),
@@ -44,8 +42,9 @@ impl Job<'_> {
         let parsed = parsing.start::<R>(source.start(stop.flag.clone()));
         let mut pieces = look_ahead(parsed, store.clone(), patience, self.progress.clone());
         let mut intake = Intake::new(store, self.args.producer.clone(), patience, self.progress.clone());
-        let mut told_to_stop = false;
-        while let Some((parsed, known)) = pieces.recv().await {
+        let stopped = loop {
+            let (parsed, known) = pieces.next().await?;
+            let mut end = None;
             match parsed {
                 Parsed::Piece(mut piece) => {
                     for refused in piece.refused.drain(..) {
@@ -57,17 +56,20 @@ impl Job<'_> {
                 }
                 Parsed::Half(refused) => rejects.add(refused)?,
                 Parsed::End { stopped } => {
-                    told_to_stop = stopped;
                     intake.finish(stopped).await?;
+                    end = Some(stopped);
                 }
                 Parsed::Failed(error) => return Err(error),
             }
             for (mark, passed_over) in intake.settled.drain(..) {
                 rejects.settle(mark, passed_over);
             }
-        }
+            if let Some(stopped) = end {
+                break stopped;
+            }
+        };
         let rejected = rejects.count();
-        Ok(Summary { rejected, rejects: rejects.finish()?, stopped: told_to_stop, ..self.summary::<R>() })
+        Ok(Summary { rejected, rejects: rejects.finish(self.endless)?, stopped, ..self.summary::<R>() })
     }
 
     /// Told to stop, and the database does not take what was read.
@@ -86,24 +88,19 @@ impl Job<'_> {
 type Ahead<R> = (Parsed<R>, Option<Result<Known>>);
 
 /// Looks the next cell up while the one before is stored.
-fn look_ahead<R: Record>(
-    mut parsed: mpsc::Receiver<Parsed<R>>,
-    store: Store,
-    patience: Patience,
-    progress: Arc<Progress>,
-) -> mpsc::Receiver<Ahead<R>> {
-    let (to, pieces) = mpsc::channel(1);
-    tokio::spawn(async move {
-        while let Some(parsed) = parsed.recv().await {
+fn look_ahead<R: Record>(mut parsed: Handed<Parsed<R>>, store: Store, patience: Patience, progress: Arc<Progress>) -> Handed<Ahead<R>> {
+    worker::task("the look-up ahead", 1, async move |to| {
+        loop {
+            let parsed = parsed.next().await.unwrap_or_else(Parsed::Failed);
+            let is_last = matches!(parsed, Parsed::End { .. } | Parsed::Failed(_));
             let known = match &parsed {
                 // Later pieces of a cell follow ones that are still under way.
                 Parsed::Piece(piece) if piece.from == 0 => Some(intake::look(&store, patience, &progress, piece.key, &piece.ends).await),
                 _ => None,
             };
-            if to.send((parsed, known)).await.is_err() {
+            if to.send((parsed, known)).await.is_err() || is_last {
                 return;
             }
         }
-    });
-    pieces
+    })
 }

@@ -9,11 +9,12 @@ use super::chain::Chain;
 use super::frame;
 use super::intake::{Intake, Taken};
 use super::progress::Progress;
+use super::worker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::Record;
-use crate::spool::{SpoolLog, SpooledBatch};
+use crate::spool::{KIND_RECORDS, SpoolLog, SpooledBatch};
 use crate::store::Store;
-use crate::writer::{Patience, takes_twice};
+use crate::writer::{Patience, spooled_batch, takes_twice};
 
 /// Between looks at a log that is about to be empty.
 const LOOK: Duration = Duration::from_millis(20);
@@ -25,11 +26,19 @@ pub(crate) struct Drain<R> {
     held: Vec<SpooledBatch>,
     /// The place behind their last line.
     end: Option<Chain>,
+    /// Who writes a writer's records that stand between the lines; without it they are refused.
+    records_by: Option<String>,
 }
 
 impl<R: Record> Drain<R> {
     pub(crate) fn new(store: Store, patience: Patience, progress: Arc<Progress>) -> Self {
-        Self { intake: Intake::new(store, String::new(), patience, progress), held: Vec::new(), end: None }
+        Self { intake: Intake::new(store, String::new(), patience, progress), held: Vec::new(), end: None, records_by: None }
+    }
+
+    /// Takes a writer's records, too, in the name of this producer. Nothing must be appended meanwhile.
+    pub(super) fn with_records(mut self, producer: String) -> Self {
+        self.records_by = Some(producer);
+        self
     }
 
     /// Stores a batch, unless that depends on the next one, and tells the log what is done.
@@ -37,11 +46,17 @@ impl<R: Record> Drain<R> {
     /// # Errors
     /// What keeps it from being stored; then it stays where it is.
     pub(crate) async fn take(&mut self, log: &SpoolLog, batch: SpooledBatch) -> Result<()> {
+        if let Some(producer) = self.records_by.clone().filter(|_| batch.is_of(KIND_RECORDS)) {
+            return self.take_records(log, batch, producer).await;
+        }
         let parsing = tokio::task::spawn_blocking(move || {
             let parsed: Result<Vec<frame::Read<R>>> = batch.frames.iter().map(frame::read).collect();
             (batch, parsed)
         });
-        let (batch, parsed) = parsing.await.map_err(|_| Error::new(ErrorKind::Closed, "the program ended before a batch was read"))?;
+        let (batch, parsed) = parsing.await.map_err(|ended| match ended.is_panic() {
+            true => worker::panicked("the reader of the spool"),
+            false => Error::new(ErrorKind::Closed, "the program ended before a batch was read"),
+        })?;
         for read in parsed? {
             if self.end.is_some_and(|end| end != read.piece.before) {
                 // Another stream, or the same one from its start: what is held has no other half.
@@ -65,6 +80,25 @@ impl<R: Record> Drain<R> {
         if self.end.is_some() {
             self.held.push(batch);
             return Ok(());
+        }
+        log.done(&batch).await
+    }
+
+    /// Stores a batch of a writer's records. Lines that are held back stay so: the cursor waits for them.
+    async fn take_records(&mut self, log: &SpoolLog, batch: SpooledBatch, producer: String) -> Result<()> {
+        let parsing = tokio::task::spawn_blocking(move || {
+            let parsed = spooled_batch::<R>(&batch, producer);
+            (batch, parsed)
+        });
+        let (batch, parsed) = parsing.await.map_err(|_| Error::new(ErrorKind::Closed, "the program ended before a batch was read"))?;
+        let (records, bad) = parsed?;
+        if !bad.lines.is_empty() {
+            log.keep_aside(&batch, bad.lines, &bad.reason).await?;
+        }
+        match self.intake.send(&records).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Conflict => log.keep_aside(&batch, batch.payloads(), &error.to_string()).await?,
+            Err(error) => return Err(error),
         }
         log.done(&batch).await
     }
@@ -110,7 +144,8 @@ impl<R: Record> Drain<R> {
                 continue;
             };
             let waiting = log.waiting();
-            if waiting.bytes > 0 && (self.held.is_empty() || waiting.rows > self.held_rows()) {
+            let open = self.records_by.is_none();
+            if open && waiting.bytes > 0 && (self.held.is_empty() || waiting.rows > self.held_rows()) {
                 // The last frame is on disk and not sealed yet.
                 tokio::time::sleep(LOOK).await;
                 continue;

@@ -11,14 +11,10 @@ use uuid::Uuid;
 use super::chain::{Chain, End, Key};
 use super::piece::{Mark, Piece};
 use super::progress::Progress;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::records::Record;
 use crate::store::Store;
 use crate::writer::{Batch, Guard, Patience, Stored, is_overtaken, takes_twice};
-
-const KNOWN: &str = "-- ingest_known
-    SELECT batch_id FROM hitherto.batches_between($1, $2) AS b (batch_id)
-    UNION ALL SELECT batch_id FROM hitherto.batches_known($3) AS k (batch_id)";
 
 /// What the ledger has of a cell.
 pub(super) struct Known {
@@ -115,12 +111,7 @@ impl<R: Record> Intake<R> {
                 let (id, guard) = (piece.key.id(piece.to(), piece.end()), Guard { range: piece.key.range(), last: found.last });
                 let batch = Batch::guarded(id, self.producer.clone(), std::mem::take(&mut piece.rows), guard);
                 match self.send(&batch).await {
-                    Ok(Stored { rows, duplicates, quarantined, .. }) => {
-                        self.progress.batches.fetch_add(1, Relaxed);
-                        self.progress.stored.fetch_add(rows, Relaxed);
-                        self.progress.duplicates.fetch_add(duplicates, Relaxed);
-                        self.progress.quarantined.fetch_add(quarantined, Relaxed);
-                    }
+                    Ok(_) => {}
                     Err(error) if is_overtaken(&error) => {
                         piece.rows = batch.into_rows();
                         continue;
@@ -135,15 +126,18 @@ impl<R: Record> Intake<R> {
         }
     }
 
-    async fn send(&self, batch: &Batch<R>) -> Result<Stored> {
+    /// Stores a batch and counts what was stored.
+    pub(super) async fn send(&self, batch: &Batch<R>) -> Result<Stored> {
         let sent = self.store.batch_send(batch, self.patience, |_| {
             self.progress.failures.fetch_add(1, Relaxed);
         });
-        let sent = sent.await;
-        if sent.is_ok() {
-            self.progress.failures.store(0, Relaxed);
-        }
-        sent
+        let stored = sent.await?;
+        self.progress.failures.store(0, Relaxed);
+        self.progress.batches.fetch_add(1, Relaxed);
+        self.progress.stored.fetch_add(stored.rows, Relaxed);
+        self.progress.duplicates.fetch_add(stored.duplicates, Relaxed);
+        self.progress.quarantined.fetch_add(stored.quarantined, Relaxed);
+        Ok(stored)
     }
 
     async fn look(&self, piece: &Piece<R>) -> Result<Known> {
@@ -160,7 +154,8 @@ pub(super) async fn look(store: &Store, patience: Patience, progress: &Progress,
         Patience::Endless => backoff.without_max_times(),
         Patience::Tries(tries) => backoff.with_max_times(tries.saturating_sub(1)),
     };
-    let ids: Vec<Uuid> = (|| look_once(store, key, &early))
+    let (from, to) = key.range();
+    let ids: Vec<Uuid> = (|| store.batches_known((from, to), &early))
         .retry(backoff)
         .when(Error::is_retryable)
         .notify(|error, pause| {
@@ -168,28 +163,10 @@ pub(super) async fn look(store: &Store, patience: Patience, progress: &Progress,
             tracing::warn!(%error, ?pause, "the ledger can't be read, trying again");
         })
         .await?;
-    let (from, to) = key.range();
     let (mut ours, early): (Vec<Uuid>, HashSet<Uuid>) = {
         let (ours, early): (Vec<Uuid>, Vec<Uuid>) = ids.into_iter().partition(|id| (from..=to).contains(id));
         (ours, early.into_iter().collect())
     };
     ours.sort_unstable();
     Ok(Known { last: ours.last().copied(), ends: ours.into_iter().map(End::of).collect(), early })
-}
-
-async fn look_once(store: &Store, key: Key, early: &[Uuid]) -> Result<Vec<Uuid>> {
-    let (from, to) = key.range();
-    let client = store.client().await?;
-    let limit = store.config().statement_timeout;
-    let looking = async {
-        let statement = client.prepare_cached(KNOWN).await?;
-        client.query(&statement, &[&from, &to, &early]).await
-    };
-    let rows = tokio::time::timeout(limit, looking)
-        .await
-        .map_err(|_| {
-            Error::new(ErrorKind::Timeout, format!("looking the lines up in the ledger: no answer within {} s", limit.as_secs_f64()))
-        })?
-        .map_err(|e| Error::database("looking the lines up in the ledger", e))?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -1,6 +1,7 @@
 //! `hitherto ingest`
 
 mod chain;
+mod claim;
 mod direct;
 mod drain;
 mod frame;
@@ -13,26 +14,27 @@ mod rejects;
 mod source;
 mod spooled;
 mod stop;
+mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 
 use super::Ending;
 use super::connect::Database;
 use super::output::Output;
 use crate::error::{Error, ErrorKind, Result};
-use crate::records::{
-    HealthCheck, Module, ModuleExecution, OrderEvent, PortfolioSnapshot, Proposal, Record, RegimeState, RiskEvaluation, Signal, TABLES,
-};
+use crate::records::{Record, TABLES, WithRecord, with_record_of};
 use crate::spool::Spool;
 use crate::store::Store;
 use crate::writer::{Patience, encode_rows};
 use parse::{Parsed, Parsing};
 use progress::{Progress, Watch};
+use rejects::Rejects;
 use source::Source;
 use stop::{Asked, Stop};
 
@@ -59,7 +61,8 @@ pub(super) struct Args {
     /// The file; - for standard input
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// Where refused lines go, with line number and reason [default: FILE.rejected.ndjson]
+    /// Where refused lines go, with line number and reason [default: FILE.rejected.ndjson, or
+    /// stdin.TABLE.rejected.ndjson]
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
     /// Who writes, as the ledger will name it
@@ -111,43 +114,40 @@ struct Summary {
     rejects: Option<PathBuf>,
 }
 
-/// Calls a function with the record of the table, which is one of `TABLES`.
-macro_rules! by_table {
-    ($table:expr, $function:ident($($argument:expr),*)) => {
-        async {
-            match $table {
-                "module" => $function::<Module>($($argument),*).await,
-                "module_execution" => $function::<ModuleExecution>($($argument),*).await,
-                "health_check" => $function::<HealthCheck>($($argument),*).await,
-                "signal" => $function::<Signal>($($argument),*).await,
-                "proposal" => $function::<Proposal>($($argument),*).await,
-                "risk_evaluation" => $function::<RiskEvaluation>($($argument),*).await,
-                "order_event" => $function::<OrderEvent>($($argument),*).await,
-                "portfolio_snapshot" => $function::<PortfolioSnapshot>($($argument),*).await,
-                _ => $function::<RegimeState>($($argument),*).await,
-            }
-        }
-    };
-}
-
 pub(super) async fn run(args: Args, database: &Database, output: Output) -> Result<Ending> {
     let table = args.record.replace('-', "_");
     if table == "execution_report" {
         return Err(Error::new(ErrorKind::Config, "execution_report is derived from order events; ingest order-event"));
     }
-    if !TABLES.contains(&table.as_str()) {
-        let known: Vec<String> = TABLES.iter().map(|t| t.replace('_', "-")).collect();
-        return Err(Error::new(ErrorKind::Config, format!("there is no record '{}'; there are {}", args.record, known.join(", "))));
-    }
     let stop = Stop::listen();
-    let work = by_table!(table.as_str(), run_as(&args, database, output, &stop));
+    let work = with_record_of(&table, Run { args: &args, database, output, stop: &stop }).ok_or_else(|| {
+        let known: Vec<String> = TABLES.iter().map(|t| t.replace('_', "-")).collect();
+        Error::new(ErrorKind::Config, format!("there is no record '{}'; there are {}", args.record, known.join(", ")))
+    })?;
     tokio::select! {
         ended = work => ended,
         () = stop.asked(2) => Err(Error::new(ErrorKind::Closed, "interrupted; what was under way was rolled back, and sending it again is safe")),
     }
 }
 
+struct Run<'a> {
+    args: &'a Args,
+    database: &'a Database,
+    output: Output,
+    stop: &'a Stop,
+}
+
+impl<'a> WithRecord for Run<'a> {
+    type Output = LocalBoxFuture<'a, Result<Ending>>;
+
+    fn with<R: Record>(self) -> Self::Output {
+        Box::pin(run_as::<R>(self.args, self.database, self.output, self.stop))
+    }
+}
+
 async fn run_as<R: Record>(args: &Args, database: &Database, output: Output, stop: &Stop) -> Result<Ending> {
+    // Before anything is read: a pipe's lines would be lost.
+    let rejects = Rejects::new(&args.file, args.rejects.as_deref(), R::TABLE)?;
     let path = args.file.clone();
     let opened = tokio::task::spawn_blocking(move || Source::open(&path));
     let source = tokio::select! {
@@ -157,8 +157,8 @@ async fn run_as<R: Record>(args: &Args, database: &Database, output: Output, sto
     let endless = source.endless;
     let job = Job { args, output, endless, progress: Arc::default() };
     let summary = match &args.spool {
-        None => job.direct::<R>(source, database, stop).await,
-        Some(folder) => job.spooled::<R>(source, database, folder, stop).await,
+        None => job.direct::<R>(source, rejects, database, stop).await,
+        Some(folder) => job.spooled::<R>(source, rejects, database, folder, stop).await,
     }?;
     output.print(&summary, text)?;
     let findings = summary.rejected + summary.quarantined + summary.held > 0;
@@ -257,17 +257,28 @@ impl Replayed {
     }
 }
 
-/// Puts the lines that wait for a table into the database.
-pub(super) async fn replay(spool: &Spool, table: &str, store: Store) -> Result<Replayed> {
-    by_table!(table, replay_as(spool, store)).await
+/// Puts the lines that wait for a table into the database, and a writer's records where they stand between
+/// them, in the order in which they were written.
+pub(super) async fn replay(spool: &Spool, table: &str, store: Store, producer: String) -> Result<Replayed> {
+    struct Replay<'a>(&'a Spool, Store, String);
+    impl<'a> WithRecord for Replay<'a> {
+        type Output = LocalBoxFuture<'a, Result<Replayed>>;
+
+        fn with<R: Record>(self) -> Self::Output {
+            Box::pin(replay_as::<R>(self.0, self.1, self.2))
+        }
+    }
+    let unknown =
+        || Error::new(ErrorKind::Refused, format!("the spool holds lines of {table}, which this program does not know; they stay there"));
+    with_record_of(table, Replay(spool, store, producer)).ok_or_else(unknown)?.await
 }
 
-async fn replay_as<R: Record>(spool: &Spool, store: Store) -> Result<Replayed> {
+async fn replay_as<R: Record>(spool: &Spool, store: Store, producer: String) -> Result<Replayed> {
     let log = spool.log(R::TABLE).await?;
     let (progress, patience) = (Arc::<Progress>::default(), Patience::Tries(store.config().max_attempts));
     // Nothing is read: as at the end of a run that was stopped.
     let (_tell, ended) = tokio::sync::watch::channel(Some(true));
-    drain::Drain::<R>::new(store, patience, progress.clone()).run(&log, ended).await?;
+    drain::Drain::<R>::new(store, patience, progress.clone()).with_records(producer).run(&log, ended).await?;
     Ok(Replayed {
         stored: progress.stored.load(Relaxed),
         duplicates: progress.duplicates.load(Relaxed),
@@ -285,11 +296,16 @@ pub fn parse_and_encode<R: Record>(lines: impl std::io::Read + Send + 'static, d
         Parsing { refused_before: Default::default(), max_age: None, spool: false, stop: Arc::default(), progress: progress.clone() };
     let mut parsed = parsing.start::<R>(Source::made_of(lines).start(Arc::default()));
     let (mut rows, mut bytes) = (0, 0);
-    while let Some(parsed) = parsed.blocking_recv() {
-        if let Parsed::Piece(piece) = parsed {
-            rows += piece.rows.len() as u64;
-            let module_ids = vec![1; piece.rows.len()];
-            bytes += encode_rows(&piece.rows, &module_ids, digests) as u64;
+    loop {
+        match parsed.blocking_next().expect("the parser gets to the end") {
+            Parsed::Piece(piece) => {
+                rows += piece.rows.len() as u64;
+                let module_ids = vec![1; piece.rows.len()];
+                bytes += encode_rows(&piece.rows, &module_ids, digests) as u64;
+            }
+            Parsed::Half(_) => {}
+            Parsed::End { .. } => break,
+            Parsed::Failed(error) => unreachable!("what is measured can be read: {error}"),
         }
     }
     (progress.lines.load(Relaxed), rows, bytes)

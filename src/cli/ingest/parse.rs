@@ -16,7 +16,8 @@ use super::lines::{Line, Lines, MAX_LINE_BYTES};
 use super::piece::{Mark, Piece, Refused};
 use super::progress::Progress;
 use super::rejects::{self, Reject};
-use super::source::Block;
+use super::source::{self, Block};
+use super::worker::{self, Handed};
 use crate::error::Error;
 use crate::records::{Limits, Record};
 
@@ -30,7 +31,7 @@ const PIECES: usize = 1;
 /// Why a line stays refused that looks good.
 const REFUSED_BEFORE: &str = "an earlier run refused it; ingest the file of refused lines to store it now";
 
-/// What the parser hands over.
+/// What the parser hands over; its last word is one of the last two.
 pub(super) enum Parsed<R> {
     Piece(Piece<R>),
     /// Half a line at the end that is no record. Its other half may come: it is no part of what was taken care of.
@@ -57,10 +58,8 @@ pub(super) struct Parsing {
 
 impl Parsing {
     /// Parses what the reader reads. What waits is bounded.
-    pub(super) fn start<R: Record>(self, blocks: Receiver<Block>) -> mpsc::Receiver<Parsed<R>> {
-        let (to, parsed) = mpsc::channel(PIECES);
-        std::thread::spawn(move || Parser::new(self, to).run(&blocks));
-        parsed
+    pub(super) fn start<R: Record>(self, blocks: Receiver<Block>) -> Handed<Parsed<R>> {
+        worker::thread("the parser of the lines", PIECES, move |to| Parser::new(self, to).run(&blocks))
     }
 }
 
@@ -128,8 +127,9 @@ impl<R: Record> Parser<R> {
                     }
                 }
                 Ok(Block::Failed(error)) => break Parsed::Failed(error),
-                // The reader goes when it is told to stop, and leaves half a line behind.
-                Err(RecvTimeoutError::Disconnected) => break Parsed::End { stopped: true },
+                // Half a line is left behind.
+                Ok(Block::Stopped) => break Parsed::End { stopped: true },
+                Err(RecvTimeoutError::Disconnected) => break Parsed::Failed(worker::panicked(source::READER)),
                 // It may wait for more in vain.
                 Err(RecvTimeoutError::Timeout) if told => break Parsed::End { stopped: true },
                 Err(RecvTimeoutError::Timeout) => {}
@@ -235,6 +235,7 @@ pub(super) fn record<R: Record>(bytes: &[u8], ended: bool, ids: &RecordIds) -> R
         let unfinished = if e.is_eof() && !ended { "; the file ends amid this line" } else { "" };
         format!("{e}{unfinished}")
     })?;
+    record.nulls_are_none();
     if let Some(id) = record.id_mut()
         && id.is_empty()
     {
@@ -279,15 +280,26 @@ mod tests {
         let mut parsed = how.start(Source::made_of(Drops(std::io::Cursor::new(text.to_vec()), 17)).start(Arc::default()));
         let mut pieces = Vec::new();
         loop {
-            match parsed.blocking_recv() {
-                Some(Parsed::Piece(piece)) => pieces.push(piece),
-                Some(Parsed::End { stopped }) => {
+            match parsed.blocking_next() {
+                Ok(Parsed::Piece(piece)) => pieces.push(piece),
+                Ok(Parsed::End { stopped }) => {
                     assert!(!stopped);
                     return pieces;
                 }
                 _ => panic!("it is a whole stream"),
             }
         }
+    }
+
+    #[test]
+    fn null_in_a_line_is_the_same_as_nothing() {
+        let ids = RecordIds::of("health_check");
+        let read = |details: &str| {
+            let line = format!(r#"{{"module":"m","checked_at":"2026-01-31T09:30:00Z","status":"healthy"{details}}}"#);
+            record::<HealthCheck>(line.as_bytes(), true, &ids).unwrap()
+        };
+        assert_eq!(read(r#","details":null"#), read(""));
+        assert!(read(r#","details":[null]"#).details.is_some());
     }
 
     #[test]
@@ -339,5 +351,26 @@ mod tests {
                 SpooledFrame { head: crate::spool::NewFrame::new(uuid::Uuid::nil(), spooled.head.kind, 9, 1, vec![0]).head, ..spooled };
             assert!(frame::read::<HealthCheck>(&newer).is_err());
         }
+    }
+
+    /// Gives one line, and then breaks.
+    struct Broken(Option<&'static [u8]>);
+
+    impl Read for Broken {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            let line = self.0.take().expect("this reader breaks on purpose");
+            to[..line.len()].copy_from_slice(line);
+            Ok(line.len())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_breaks_is_no_end_of_the_stream() {
+        let how = Parsing { refused_before: HashSet::new(), max_age: None, spool: false, stop: Arc::default(), progress: Arc::default() };
+        let mut parsed = how.start::<HealthCheck>(Source::made_of(Broken(Some(b"nonsense\n"))).start(Arc::default()));
+        assert!(matches!(parsed.blocking_next(), Ok(Parsed::Piece(piece)) if piece.refused.len() == 1));
+        assert!(
+            matches!(parsed.blocking_next(), Ok(Parsed::Failed(error)) if error.to_string().starts_with("the reader of the input has failed"))
+        );
     }
 }

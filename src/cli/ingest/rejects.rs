@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
+use super::claim::Claim;
 use super::piece::{Mark, Refused};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -36,8 +37,9 @@ impl Reject {
 /// The file is made anew when the run is over; until then, what was refused stands at its end.
 pub(super) struct Rejects {
     path: PathBuf,
-    /// Other streams may have left theirs under the same name.
-    keep_strangers: bool,
+    _claim: Option<Claim>,
+    /// The input has no name.
+    stdin: bool,
     /// Lines that an earlier run refused, by number and digest.
     earlier: HashSet<Mark>,
     kept: HashSet<Mark>,
@@ -51,11 +53,15 @@ pub(super) struct Rejects {
 const TOLD: u64 = 10;
 
 impl Rejects {
-    pub(super) fn new(input: &Path, named: Option<&Path>, endless: bool) -> Result<Self> {
+    /// Takes the file for this run.
+    ///
+    /// # Errors
+    /// `Conflict` while another run has it, `Config` when it is no file of refused lines.
+    pub(super) fn new(input: &Path, named: Option<&Path>, table: &str) -> Result<Self> {
         let stdin = input == Path::new("-");
         let path = match named {
             Some(path) => path.to_owned(),
-            None if stdin => PathBuf::from("stdin.rejected.ndjson"),
+            None if stdin => PathBuf::from(format!("stdin.{table}.rejected.ndjson")),
             None => {
                 let mut name = input.as_os_str().to_owned();
                 name.push(".rejected.ndjson");
@@ -65,13 +71,14 @@ impl Rejects {
         if !stdin && fs::canonicalize(&path).is_ok_and(|path| fs::canonicalize(input).is_ok_and(|input| input == path)) {
             return Err(Error::new(ErrorKind::Config, format!("{} can't be the input and take its rejects", path.display())));
         }
+        let claim = Claim::take(&path)?;
         cut_torn_end(&path).map_err(|e| failed(&path, &e))?;
         let mut earlier = HashSet::new();
         for reject in read(&path)? {
             let reject = reject?;
             earlier.insert(mark(reject.line, &reject.text));
         }
-        Ok(Self { path, keep_strangers: stdin || endless, earlier, kept: HashSet::new(), draft: None, loose: Vec::new(), count: 0 })
+        Ok(Self { path, _claim: claim, stdin, earlier, kept: HashSet::new(), draft: None, loose: Vec::new(), count: 0 })
     }
 
     /// Notes a line that was refused.
@@ -127,7 +134,9 @@ impl Rejects {
     }
 
     /// Makes the file last, or removes one that has nothing to say any more; gives its path if there is one.
-    pub(super) fn finish(mut self) -> Result<Option<PathBuf>> {
+    pub(super) fn finish(mut self, endless: bool) -> Result<Option<PathBuf>> {
+        // Other streams may have left theirs under the same name.
+        let keep_strangers = self.stdin || endless;
         if !self.kept.is_empty() {
             tracing::warn!("{} lines were refused by an earlier run and stay in {}", self.kept.len(), self.path.display());
         }
@@ -135,7 +144,7 @@ impl Rejects {
         for reject in read(&path)? {
             let reject = reject?;
             let mark = mark(reject.line, &reject.text);
-            if self.kept.contains(&mark) || self.keep_strangers && self.earlier.contains(&mark) {
+            if self.kept.contains(&mark) || keep_strangers && self.earlier.contains(&mark) {
                 self.write(&reject)?;
             }
         }
@@ -232,7 +241,7 @@ fn read(path: &Path) -> Result<impl Iterator<Item = Result<Reject>>> {
     }))
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> Error {
+pub(super) fn failed(path: &Path, error: &std::io::Error) -> Error {
     Error::new(
         ErrorKind::Config,
         format!("refused lines can't be written to {}: {error}; name another file with --rejects", path.display()),

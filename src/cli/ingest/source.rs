@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use super::name;
+use super::{name, worker};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that are asked for at once.
@@ -15,10 +15,15 @@ const BLOCK_BYTES: usize = 128 << 10;
 /// Blocks that wait to be parsed, at most.
 const BLOCKS: usize = 16;
 
-/// What the reader hands over.
+/// What the thread is called.
+pub(super) const READER: &str = "the reader of the input";
+
+/// What the reader hands over; its last word is one of the last three.
 pub(super) enum Block {
     Bytes(Vec<u8>),
     End,
+    /// The run was told to stop.
+    Stopped,
     Failed(Error),
 }
 
@@ -55,7 +60,7 @@ impl Source {
     /// Reads until the end, or until it is told to stop. What waits is bounded.
     pub(super) fn start(mut self, stop: Arc<AtomicBool>) -> Receiver<Block> {
         let (to, blocks) = sync_channel(BLOCKS);
-        std::thread::spawn(move || {
+        worker::named(READER, move || {
             while !stop.load(Relaxed) {
                 let last = match self.read() {
                     Ok(bytes) if bytes.is_empty() => Block::End,
@@ -70,6 +75,7 @@ impl Source {
                 let _ = to.send(last);
                 return;
             }
+            let _ = to.send(Block::Stopped);
         });
         blocks
     }

@@ -17,7 +17,7 @@ use super::stop::Stop;
 use super::{Database, Job, Summary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::records::Record;
-use crate::spool::{Spool, SpoolConfig, SpoolLog};
+use crate::spool::{KIND_LINES, Spool, SpoolConfig, SpoolLog};
 use crate::store::Store;
 use crate::writer::Patience;
 
@@ -27,13 +27,21 @@ const ROOM: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Job<'_> {
-    pub(super) async fn spooled<R: Record>(&self, source: Source, database: &Database, folder: &Path, stop: &Stop) -> Result<Summary> {
+    pub(super) async fn spooled<R: Record>(
+        &self,
+        source: Source,
+        rejects: Rejects,
+        database: &Database,
+        folder: &Path,
+        stop: &Stop,
+    ) -> Result<Summary> {
         // A wrong URL is told now, and not when the spool is full.
         let config = database.config()?;
         let settings = SpoolConfig { quota_bytes: self.args.spool_bytes, ..SpoolConfig::new(folder) };
         let opened = tokio::task::spawn_blocking(move || Spool::open(settings)).await;
         let spool = opened.map_err(|_| Error::new(ErrorKind::Closed, "the program ended before the spool was open"))??;
         let log = spool.log(R::TABLE).await?;
+        log.require_only(KIND_LINES)?;
         for table in spool.tables().iter().filter(|table| *table != R::TABLE) {
             let rows = spool.existing_log(table).map_or(0, |log| log.waiting().rows);
             if rows > 0 {
@@ -43,7 +51,7 @@ impl Job<'_> {
         let _watch = self.watch::<R>(source.total_bytes, Some(log.clone()));
         let (tell, ended) = watch::channel(None);
         let reading = async {
-            let read = self.read::<R>(source, &log, stop).await?;
+            let read = self.read::<R>(source, rejects, &log, stop).await?;
             tell.send_replace(Some(read.stopped));
             Ok::<_, Error>(read)
         };
@@ -85,8 +93,7 @@ impl Job<'_> {
     }
 
     /// Reads all there is into the spool.
-    async fn read<R: Record>(&self, source: Source, log: &SpoolLog, stop: &Stop) -> Result<Summary> {
-        let mut rejects = Rejects::new(&self.args.file, self.args.rejects.as_deref(), self.endless)?;
+    async fn read<R: Record>(&self, source: Source, mut rejects: Rejects, log: &SpoolLog, stop: &Stop) -> Result<Summary> {
         let parsing = Parsing {
             refused_before: rejects.earlier(),
             max_age: self.endless.then_some(self.args.max_age),
@@ -95,9 +102,8 @@ impl Job<'_> {
             progress: self.progress.clone(),
         };
         let mut parsed = parsing.start::<R>(source.start(stop.flag.clone()));
-        let mut summary = Summary::default();
-        while let Some(parsed) = parsed.recv().await {
-            match parsed {
+        let stopped = loop {
+            match parsed.next().await? {
                 Parsed::Piece(mut piece) => {
                     for refused in piece.refused.drain(..) {
                         rejects.add(refused)?;
@@ -107,13 +113,11 @@ impl Job<'_> {
                     self.progress.spooled.fetch_add(piece.ends.len() as u64, Relaxed);
                 }
                 Parsed::Half(refused) => rejects.add(refused)?,
-                Parsed::End { stopped } => summary.stopped = stopped,
+                Parsed::End { stopped } => break stopped,
                 Parsed::Failed(error) => return Err(error),
             }
-        }
-        summary.rejected = rejects.count();
-        summary.rejects = rejects.finish()?;
-        Ok(summary)
+        };
+        Ok(Summary { rejected: rejects.count(), rejects: rejects.finish(self.endless)?, stopped, ..Summary::default() })
     }
 
     /// Puts a piece on disk; waits while the spool is full.

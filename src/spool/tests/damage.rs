@@ -65,22 +65,31 @@ fn damage_that_comes_up_while_reading_is_mended_in_place() {
         drain_all(&mut log, &mut database).unwrap();
         assert_eq!(numbers(&database).len(), 29, "byte {at}");
         assert!(model.names().contains(&"000000000002.damaged".to_owned()));
-        assert_eq!(log.waiting().rows, 1, "what can't be read was never done");
+        assert_eq!((log.waiting().rows, log.waiting().bytes), (0, 0), "what is lost waits no more");
     }
 }
 
 #[test]
-fn neighbours_of_lost_frames_know_it() {
-    let (model, log) = filled();
-    drop(log);
-    // The second frame of a batch.
-    model.spoil(&folder().join(segment_name(1)), SEGMENT_HEADER as usize + 80, 4);
-    let (log, _) = open(&model).unwrap();
-    let reading = Reading::default();
-    let Ok(Some((batch, next))) = reading.next(&*log.files, folder(), &log.complete_from(reading.at)) else { panic!("no batch") };
-    assert!(batch.damaged && batch.frames.len() == 2);
-    let Ok(Some((batch, _))) = next.next(&*log.files, folder(), &log.complete_from(next.at)) else { panic!("no batch") };
-    assert!(!batch.damaged && batch.frames.len() == 3);
+fn lost_records_are_no_longer_counted_once_they_are_found_to_be_lost() {
+    // Of the segment that is being drained, of one behind it, and of the one that is being written.
+    for (segment, drained) in [(1, 0), (1, 1), (2, 1), (3, 2), (6, 2)] {
+        let (model, mut log) = filled();
+        let (mut database, mut reading) = (Database::new(), Reading::from(log.read_again()));
+        for _ in 0..drained {
+            drain_one(&mut log, &mut reading, &mut database).unwrap();
+        }
+        let before = log.waiting().rows;
+        assert_eq!(before, 30 - 3 * drained);
+        // Its last frame.
+        model.spoil(&folder().join(segment_name(segment)), SEGMENT_HEADER as usize + 4 * 72 + 50, 4);
+        log.mend(segment).unwrap();
+        assert_eq!(log.waiting().rows, before - 1, "segment {segment}");
+        assert!(log.append(&[frame(99, "one more")]).remove(0).is_ok());
+        log.seal();
+        drain_all(&mut log, &mut database).unwrap();
+        assert_eq!(database.values().map(Vec::len).sum::<usize>() as u64, 30, "segment {segment}");
+        assert_eq!((log.waiting().rows, log.waiting().bytes), (0, 0), "segment {segment}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod codec;
 mod crash;
 mod damage;
+mod late;
 mod real;
 
 use std::collections::BTreeMap;

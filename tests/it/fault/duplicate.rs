@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hitherto::records::{EventType, HealthCheck, Module, OrderEvent, Side};
-use hitherto::writer::Batch;
+use hitherto::writer::{Batch, Stored};
 use hitherto::{Store, WriterConfig};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -80,6 +80,54 @@ async fn each_batch_sent_up_to_five_times_over_eight_connections_is_stored_once(
     }))
     .await;
     assert_eq!(stored.into_iter().filter(|is| *is).count(), batches.len(), "seed {}: one send of each stores it", seed.value);
+    tally.check(&db.store, &format!("seed {}", seed.value)).await;
+}
+
+/// Batches of new events alone are stored another way than those in which an id comes again: within the batch, from
+/// an earlier one, or from one that is under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_come_again_among_new_ones_are_stored_once_over_eight_connections() {
+    let seed = Seed::new("again among new");
+    let mut random = seed.random();
+    let db = harness::native().await;
+    let tally = Tally::default();
+    let all = fills(&mut random, 60, if long() { 20_000 } else { 4_000 });
+    tally.order_events(&all);
+    let mut batches = Vec::new();
+    for new in all.chunks(80) {
+        let mut rows = new.to_vec();
+        match random.random_range(0..4) {
+            0 => {}
+            1 => rows.extend(new.choose_multiple(&mut random, 5).cloned()),
+            2 => rows.extend(all.choose_multiple(&mut random, 5).cloned()),
+            // A replay of the batch, with or without something new.
+            _ => batches.push(new[random.random_range(0..2)..].to_vec()),
+        }
+        if random.random_bool(0.5) {
+            rows.shuffle(&mut random);
+        }
+        batches.push(rows);
+    }
+    batches.shuffle(&mut random);
+    let sent: usize = batches.iter().map(Vec::len).sum();
+    assert!(sent > all.len(), "seed {}: something comes again", seed.value);
+    let eight = Semaphore::new(8);
+    let stored = join_all(batches.into_iter().map(async |rows| {
+        let _one = eight.acquire().await.unwrap();
+        db.store.batch_store(&Batch::new("test", rows).unwrap()).await.unwrap()
+    }))
+    .await;
+    let sum = |count: fn(&Stored) -> u64| stored.iter().map(count).sum::<u64>();
+    let (rows, duplicates, quarantined) = (sum(|s| s.rows), sum(|s| s.duplicates), sum(|s| s.quarantined));
+    assert_eq!((rows, duplicates, quarantined), (all.len() as u64, (sent - all.len()) as u64, 0), "seed {}", seed.value);
+    // Every id that is taken is an event's: what was claimed and undone is free again.
+    let query = "SELECT count(*) FROM hitherto.order_event_key k JOIN hitherto.order_event e USING (event_id, event_at, order_id)";
+    let client = db.store.client().await.unwrap();
+    for query in [query, "SELECT count(*) FROM hitherto.order_event_key"] {
+        let count: i64 = client.query_one(query, &[]).await.unwrap().get(0);
+        assert_eq!(count, all.len() as i64, "seed {}: {query}", seed.value);
+    }
+    drop(client);
     tally.check(&db.store, &format!("seed {}", seed.value)).await;
 }
 

@@ -43,6 +43,8 @@ struct State {
     swallows: bool,
     drips: bool,
     seen: [usize; 2],
+    /// The last message from a client that passed asks for nothing more: the server waits for no other to go on.
+    asked: bool,
     connections: Vec<JoinHandle<()>>,
 }
 
@@ -101,6 +103,12 @@ impl Proxy {
     /// How many messages came since the plan was made.
     pub(crate) fn seen(&self, from: From) -> usize {
         self.state().seen(from)
+    }
+
+    /// Whether the server got the whole of what it was asked last. Otherwise it waits amid a question, where none of its
+    /// timeouts ticks (docs/faults.md).
+    pub(crate) fn asked(&self) -> bool {
+        self.state().asked
     }
 
     /// From now on bytes go one by one.
@@ -221,9 +229,13 @@ impl Pump {
         }
         let number = state.seen(self.from);
         state.seen[self.from as usize] += 1;
-        let pass = Verdict::Pass { drips: state.drips, cut: false };
-        match state.plan {
-            Some(plan) if !state.fired && plan.from == self.from && plan.message == number => {
+        let plan = state.plan.filter(|plan| !state.fired && plan.from == self.from && plan.message == number);
+        if self.from == From::Client && plan.is_none_or(|plan| plan.fault == Fault::CutAfter) {
+            // A connection's first message, a password, a query and a sync.
+            state.asked = matches!(kind, 0 | b'p' | b'Q' | b'S');
+        }
+        match plan {
+            Some(plan) => {
                 state.fired = true;
                 match plan.fault {
                     Fault::CutAfter => Verdict::Pass { drips: state.drips, cut: true },
@@ -234,7 +246,7 @@ impl Pump {
                     }
                 }
             }
-            _ => pass,
+            None => Verdict::Pass { drips: state.drips, cut: false },
         }
     }
 }

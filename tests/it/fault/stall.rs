@@ -69,11 +69,12 @@ async fn a_server_that_hangs_from_any_message_on_is_told_in_time() {
     }
     plans.shuffle(&mut seed.random());
     if !long() {
-        plans.truncate(24);
+        plans.truncate(32);
     }
     let count = plans.len();
     let plans = Arc::new(Mutex::new(plans));
-    let lanes = (0..8).map(|_| {
+    // Nearly all of the time is spent in deadlines.
+    let lanes = (0..16).map(|lane| {
         let (plans, db, tally) = (plans.clone(), db.clone(), tally.clone());
         tokio::spawn(async move {
             let proxy = Proxy::start(harness::server().port).await;
@@ -87,7 +88,9 @@ async fn a_server_that_hangs_from_any_message_on_is_told_in_time() {
                 assert!(began.elapsed() < BOUND, "{told}: {:?}", began.elapsed());
                 assert_eq!(error.kind(), ErrorKind::Timeout, "{told}: {error}");
                 assert!(proxy.fired(), "{told}: the message came");
-                proxy.heal(true);
+                // Half of them stay half-open: nobody ever says that they are gone. But for a server that hangs amid a question
+                // no timeout of its own ticks, and its locks would hold up the batch for as long as TCP takes.
+                proxy.heal(lane % 2 == 0 || !proxy.asked());
                 let stats = close(&[writer], &told).await;
                 assert!(stats.retries > 0, "{told}: {stats:?}");
             }
@@ -108,9 +111,14 @@ async fn every_question_to_a_server_that_hangs_has_a_deadline() {
     let db = harness::native().await;
     let proxy = Proxy::start(harness::server().port).await;
     let config = impatient(proxy.config(&db.config), SHORT);
-    proxy.arm(None);
-    drop(connected(&impatient(proxy.config(&db.config), BOUND)).await);
-    let count = [proxy.seen(From::Client), proxy.seen(From::Server)];
+    // Of one try: a machine that is busy may need more than one.
+    let patient = impatient(proxy.config(&db.config), BOUND);
+    let count = loop {
+        proxy.arm(None);
+        if Store::connect(patient.clone()).await.is_ok() {
+            break [proxy.seen(From::Client), proxy.seen(From::Server)];
+        }
+    };
     join_all((0..8).map(async |lane| {
         let proxy = Proxy::start(harness::server().port).await;
         let config = impatient(proxy.config(&db.config), SHORT);
@@ -121,8 +129,9 @@ async fn every_question_to_a_server_that_hangs_has_a_deadline() {
                 let connecting = timeout(BOUND, Store::connect(config.clone())).await;
                 match connecting.unwrap_or_else(|_| panic!("connecting hangs, {plan:?}")) {
                     Err(error) => assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unreachable), "{plan:?}: {error}"),
-                    // A connection may take a message less than the one that was counted: then nothing was cut.
-                    Ok(_) => assert!(message + 6 >= count[from as usize], "{plan:?}: it can't have connected"),
+                    // Rows hold their statement. The last two statements are closed when their rows are dropped, and nobody waits
+                    // for that: four messages each way.
+                    Ok(_) => assert!(message + 4 >= count[from as usize], "{plan:?}: it can't have connected"),
                 }
                 proxy.heal(true);
             }

@@ -1,5 +1,9 @@
 //! Making the roles, and putting logins into them.
 
+use std::time::Duration;
+
+use hitherto::migrate::Role;
+use hitherto::{ErrorKind, Store};
 use serde_json::json;
 
 use super::login;
@@ -44,6 +48,76 @@ async fn the_command_grants_and_revokes() {
     let owner = document(&shell.run(&["grant", "owner", &user, "--json"]).await);
     assert!(owner["notes"][0].as_str().unwrap().contains("postgres, which owns the schema: a superuser"), "{owner}");
     client.batch_execute(&format!("DROP OWNED BY {user}; DROP ROLE {user}")).await.unwrap();
+}
+
+/// A statement that the server took may have changed nothing.
+#[tokio::test]
+async fn what_did_not_take_effect_is_said() {
+    for db in [harness::native().await, harness::embedded().await] {
+        // The embedded engine has one connection: it goes back to the pool between questions.
+        let run = async |sql: &str| db.store.client().await.unwrap().batch_execute(sql).await.unwrap();
+        let by_grant = db.store.capabilities().server_version_num >= 160_000;
+        let user = login(&db.store.client().await.unwrap(), "hitherto_analyst").await;
+        let (admin, traders) = (format!("{user}_admin"), format!("{user}_traders"));
+        run(&format!("ALTER ROLE {user} NOINHERIT; CREATE ROLE {traders}; CREATE ROLE {admin} CREATEROLE")).await;
+        let refused = async |role: Role, revoke: bool| {
+            let result = if revoke { db.store.role_revoke(role, &user).await } else { db.store.role_grant(role, &user).await };
+            let error = result.expect_err("it did not take effect");
+            assert_eq!(error.kind(), ErrorKind::Refused);
+            error.to_string()
+        };
+        // A login that inherits nothing.
+        let text = refused(Role::Writer, false).await;
+        let mend =
+            if by_grant { format!("GRANT hitherto_writer TO {user} WITH INHERIT TRUE") } else { format!("ALTER ROLE {user} INHERIT") };
+        assert!(text.contains(&format!("{user} is in hitherto_writer, but does not inherit what it may do; run: {mend};")), "{text}");
+        run(&mend).await;
+        assert_eq!(db.store.role_grant(Role::Writer, &user).await.unwrap().roles, [Role::Writer, Role::Analyst]);
+        run(&format!("ALTER ROLE {user} INHERIT")).await;
+        // A role within a role.
+        run(&format!("GRANT hitherto_writer TO {traders}; GRANT {traders} TO {user}")).await;
+        let text = refused(Role::Writer, true).await;
+        assert!(
+            text.contains(&format!("{user} still has hitherto_writer, through other roles; run: REVOKE {traders} FROM {user}")),
+            "{text}"
+        );
+        run(&format!("REVOKE {traders} FROM {user}")).await;
+        assert!(!db.store.role_revoke(Role::Writer, &user).await.unwrap().roles.contains(&Role::Writer), "{}", db.name);
+        // What somebody else granted is theirs to take back, since PostgreSQL 16.
+        if by_grant {
+            run(&format!(
+                "GRANT hitherto_exporter TO {admin} WITH ADMIN OPTION; SET ROLE {admin}; GRANT hitherto_exporter TO {user}; RESET ROLE"
+            ))
+            .await;
+            let text = refused(Role::Exporter, true).await;
+            let mend = format!("REVOKE hitherto_exporter FROM {user} GRANTED BY {admin}");
+            assert!(text.ends_with(&mend), "{text}");
+            run(&mend).await;
+            assert!(!db.store.role_revoke(Role::Exporter, &user).await.unwrap().roles.contains(&Role::Exporter));
+        }
+        run(&format!("DROP OWNED BY {user}, {admin}, {traders}; DROP ROLE {user}, {admin}, {traders}")).await;
+    }
+}
+
+#[tokio::test]
+async fn questions_of_roles_end() {
+    let db = harness::native().await;
+    let blocker = db.config.connect().await.unwrap();
+    let user = login(&blocker, "hitherto_analyst").await;
+    let mut config = db.config.clone();
+    config.statement_timeout = Duration::from_millis(700);
+    let store = Store::connect(config).await.unwrap();
+    blocker
+        .batch_execute("CREATE OR REPLACE FUNCTION hitherto.role_difference() RETURNS TABLE (statement text) LANGUAGE sql STABLE AS 'SELECT NULL::text FROM pg_sleep(5)'")
+        .await
+        .unwrap();
+    let late = |result: hitherto::Result<()>| assert_eq!(result.unwrap_err().kind(), ErrorKind::Timeout);
+    late(store.role_flaws().await.map(|_| ()));
+    // Granting waits for those who keep the table of members.
+    blocker.batch_execute("BEGIN; LOCK TABLE pg_auth_members IN SHARE MODE").await.unwrap();
+    late(store.role_grant(Role::Writer, &user).await.map(|_| ()));
+    late(store.role_revoke(Role::Analyst, &user).await.map(|_| ()));
+    blocker.batch_execute(&format!("ROLLBACK; DROP OWNED BY {user}; DROP ROLE {user}")).await.unwrap();
 }
 
 /// On a server of its own, for roles are the server's.

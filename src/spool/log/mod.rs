@@ -1,6 +1,8 @@
 //! One table's log: segments that are appended to at one end and drained at the other. Blocking I/O, and
 //! no waiting for anybody: [`super::queue`] puts callers together and keeps this off the executor.
 
+mod drain;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +15,10 @@ use super::cursor::Cursor;
 use super::failed;
 use super::files::{Data, Files};
 use super::finding::SpoolFinding;
-use super::format::{FRAME_HEADER, FrameHead, FrameInfo, Position, SEGMENT_HEADER, SegmentHeader, encode_frame, frame_span};
-use super::mend::mend;
+use super::format::{FrameHead, KIND_VOID, Position, SEGMENT_HEADER, SegmentHeader, encode_frame, frame_span};
 use super::open::Opened;
 use crate::error::{Error, ErrorKind, Result};
+use drain::Handed;
 
 /// How far the cursor on disk may lag while there is more to drain: what is sent again meanwhile is known
 /// to the ledger.
@@ -49,20 +51,13 @@ pub(super) struct Segment {
     pub(super) number: u64,
     /// How far it is acknowledged.
     pub(super) end: u64,
+    /// Records in it. Of the segment that is being drained those that are done may be counted or not.
+    pub(super) rows: u64,
 }
 
 struct Active {
     file: Box<dyn Data>,
     capacity: u64,
-}
-
-/// A batch that a reader has.
-struct Handed {
-    start: Position,
-    end: Position,
-    rows: u64,
-    bytes: u64,
-    done: bool,
 }
 
 /// What waits in a log.
@@ -76,6 +71,22 @@ pub(crate) struct Waiting {
     pub(crate) oldest_at: Option<i64>,
     /// The kind of the oldest frame.
     pub(crate) kind: Option<u8>,
+    /// A bit for each kind of frame that waits, or did since the log was empty last.
+    kinds: u64,
+}
+
+impl Waiting {
+    /// A frame waits.
+    pub(super) fn note_kind(&mut self, kind: u8) {
+        if kind != KIND_VOID {
+            self.kinds |= 1 << kind.min(63);
+        }
+    }
+
+    /// Frames of another kind wait.
+    pub(crate) fn has_other_than(&self, kind: u8) -> bool {
+        self.kinds & !(1 << kind.min(63)) != 0
+    }
 }
 
 pub(super) struct Log {
@@ -195,11 +206,13 @@ impl Log {
             (self.waiting.oldest_at, self.waiting.kind) = (Some(first.head.written_at), Some(first.head.kind));
         }
         self.end.offset += buffer.len() as u64;
+        let rows = frames[..count].iter().map(|frame| u64::from(frame.head.rows)).sum::<u64>();
         if let Some(last) = self.segments.back_mut() {
-            last.end = self.end.offset;
+            (last.end, last.rows) = (self.end.offset, last.rows + rows);
         }
         self.waiting.bytes += buffer.len() as u64;
-        self.waiting.rows += frames[..count].iter().map(|frame| u64::from(frame.head.rows)).sum::<u64>();
+        self.waiting.rows += rows;
+        frames[..count].iter().for_each(|frame| self.waiting.note_kind(frame.head.kind));
         (self.open_batch, self.last_sealed) = (open, last_sealed);
         self.sealed = sealed.unwrap_or(self.sealed);
         Ok(count)
@@ -240,7 +253,7 @@ impl Log {
         })?;
         self.active = Some(Active { file, capacity });
         self.next_number += 1;
-        self.segments.push_back(Segment { number, end: SEGMENT_HEADER });
+        self.segments.push_back(Segment { number, end: SEGMENT_HEADER, rows: 0 });
         // What was complete stays so: the place between two segments is no frame's.
         let complete = self.sealed == self.end;
         self.end = Position { segment: number, offset: SEGMENT_HEADER };
@@ -270,118 +283,6 @@ impl Log {
     /// How far batches are complete.
     pub(super) fn sealed(&self) -> Position {
         self.sealed
-    }
-
-    /// Where a reader begins that has nothing yet.
-    pub(super) fn read_again(&mut self) -> Position {
-        self.handed.clear();
-        self.drained
-    }
-
-    /// Segments from a place on with the end of what is complete in each.
-    pub(super) fn complete_from(&self, from: Position) -> Vec<Segment> {
-        let all = self.segments.iter().filter(|s| s.number >= from.segment && s.number <= self.sealed.segment);
-        all.map(|s| Segment { end: if s.number == self.sealed.segment { self.sealed.offset } else { s.end }, ..*s }).collect()
-    }
-
-    /// A reader has taken a batch. True when it, or a part of it, may have been sent before.
-    pub(super) fn hand_out(&mut self, start: Position, end: Position, rows: u64, bytes: u64) -> bool {
-        let sent = start < self.sent;
-        self.sent = self.sent.max(end);
-        let batch = Handed { start, end, rows, bytes, done: false };
-        match self.handed.iter_mut().find(|handed| handed.start == start) {
-            // It was read before by a reader that was given up.
-            Some(handed) => *handed = batch,
-            None => self.handed.push_back(batch),
-        }
-        sent
-    }
-
-    /// The database has the batch that begins here. The cursor moves once those before it are done too.
-    pub(super) fn done(&mut self, start: Position) {
-        if let Some(batch) = self.handed.iter_mut().find(|batch| batch.start == start) {
-            batch.done = true;
-        }
-        let before = self.drained;
-        while let Some(batch) = self.handed.pop_front_if(|batch| batch.done) {
-            self.drained = batch.end;
-            self.waiting.rows = self.waiting.rows.saturating_sub(batch.rows);
-            self.waiting.bytes = self.waiting.bytes.saturating_sub(batch.bytes);
-        }
-        if self.drained == before {
-            return;
-        }
-        let next = self.head_at(self.drained);
-        (self.waiting.oldest_at, self.waiting.kind) = (next.map(|head| head.written_at), next.map(|head| head.kind));
-        let more = self.drained < self.sealed;
-        if !more || self.moved_at.is_none_or(|at| at.elapsed() >= self.cursor_lag) {
-            self.settle();
-        }
-    }
-
-    /// Puts the cursor on disk where it stands in memory, then lets go of segments before it.
-    pub(super) fn settle(&mut self) {
-        if self.cursor.at() == self.drained {
-            return;
-        }
-        if let Err(error) = self.cursor.advance(self.drained) {
-            tracing::error!(table = self.table, %error, "spool: the cursor can't be moved on disk; what is drained is kept, and sent again after a restart");
-            return;
-        }
-        self.moved_at = Some(Instant::now());
-        self.release();
-    }
-
-    /// Unlinks segments that lie behind the cursor on disk.
-    fn release(&mut self) {
-        let cursor = self.cursor.at();
-        let mut any = false;
-        while let Some(first) = self.segments.front().copied() {
-            let active = self.active.is_some() && self.segments.len() == 1;
-            let drained = first.number < cursor.segment || first.number == cursor.segment && first.end <= cursor.offset;
-            if active || !drained {
-                break;
-            }
-            let path = self.folder.join(segment_name(first.number));
-            if let Err(error) = self.files.unlink(&path) {
-                tracing::warn!(table = self.table, %error, "spool: {} is drained and can't be removed", path.display());
-            }
-            self.segments.pop_front();
-            any = true;
-        }
-        if any && let Err(error) = self.files.sync_folder(&self.folder) {
-            tracing::warn!(table = self.table, %error, "spool: {} can't be synced", self.folder.display());
-        }
-    }
-
-    /// The frame that begins at a place, or at the next segment's beginning.
-    fn head_at(&self, at: Position) -> Option<FrameHead> {
-        let segment = self.segments.iter().find(|s| s.number > at.segment || s.number == at.segment && s.end > at.offset)?;
-        let offset = if segment.number == at.segment { at.offset } else { SEGMENT_HEADER };
-        if offset >= segment.end {
-            return None;
-        }
-        let file = self.files.open(&self.folder.join(segment_name(segment.number)), false).ok()?;
-        let mut bytes = [0; FRAME_HEADER];
-        let read = file.read_at(&mut bytes, offset).ok()?;
-        FrameInfo::decode(&bytes[..read], offset).map(|info| info.head)
-    }
-
-    /// A reader found a segment damaged: what can be read of it is put in its place.
-    ///
-    /// # Errors
-    /// `Disk` when that can't be written.
-    pub(super) fn mend(&mut self, number: u64) -> Result<Vec<SpoolFinding>> {
-        let Some(segment) = self.segments.iter().find(|s| s.number == number).copied() else { return Ok(Vec::new()) };
-        if number == self.end.segment {
-            self.active = None;
-        }
-        // After a restart the cursor on disk is what counts.
-        let cursor = self.cursor.at();
-        let from = Position { segment: number, offset: if number == cursor.segment { cursor.offset } else { SEGMENT_HEADER } };
-        let mended = mend(&*self.files, &self.folder, &self.table, from, Some(segment.end))?;
-        mended.findings.iter().for_each(SpoolFinding::tell);
-        Ok(mended.findings)
     }
 }
 

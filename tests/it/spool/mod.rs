@@ -1,7 +1,10 @@
 //! Records that wait on disk.
 
+mod command;
+mod damage;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -12,7 +15,7 @@ use hitherto::writer::Durability;
 use hitherto::{Config, ErrorKind, Spool, SpoolConfig, Store, WhenFull, Writer, WriterConfig};
 
 use crate::harness::{self, Db};
-use crate::shell::{CHECKS, Shell, code, count, document, words};
+use crate::shell::{CHECKS, count};
 
 /// Nobody answers there.
 fn away() -> Config {
@@ -54,7 +57,10 @@ async fn ledger_rows(store: &Store) -> i64 {
 
 /// Leaves records of a writer that never saw the database, and says how many wait.
 async fn leave(folder: &Path, records: impl IntoIterator<Item = HealthCheck>) -> u64 {
-    let writer = Writer::open(away(), config(spool(folder))).unwrap();
+    let mut config = config(spool(folder));
+    // One batch, however slow the disk is.
+    config.max_age = Duration::from_secs(600);
+    let writer = Writer::open(away(), config).unwrap();
     for record in records {
         writer.write(record).await.unwrap();
     }
@@ -70,17 +76,6 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
         }
     }
-}
-
-fn segment(folder: &Path) -> PathBuf {
-    folder.join("health_check/000000000001.seg")
-}
-
-fn flip(file: &Path, needle: &[u8]) {
-    let mut bytes = std::fs::read(file).unwrap();
-    let at = bytes.windows(needle.len()).position(|w| w == needle).unwrap();
-    bytes[at] ^= 1;
-    std::fs::write(file, bytes).unwrap();
 }
 
 #[tokio::test]
@@ -242,132 +237,6 @@ async fn a_quota_drops_what_may_be_dropped_and_refuses_the_rest() {
 }
 
 #[tokio::test]
-async fn a_spool_has_one_user() {
-    let db = harness::native().await;
-    let shell = Shell::new(&db);
-    let folder = shell.path("spool");
-    let spool = spool(&folder);
-    let first = db.store.writer(config(spool.clone()));
-    first.write(check(1)).await.unwrap();
-    let second = db.store.writer(config(spool.clone()));
-    let error = second.write(check(2)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(error.to_string().contains("another writer of this process"), "{error}");
-    assert_eq!(Writer::open(away(), config(spool.clone())).unwrap_err().kind(), ErrorKind::Conflict);
-
-    let replay = shell.run(&["spool", "replay", "--dir", folder.to_str().unwrap()]).await;
-    assert_eq!(code(&replay), 4, "{}", words(&replay));
-    assert!(words(&replay).contains(&format!("process id {}", std::process::id())), "{}", words(&replay));
-    // Looking harms nobody.
-    for what in ["list", "verify"] {
-        let output = shell.run(&["spool", what, "--dir", folder.to_str().unwrap(), "--json"]).await;
-        assert_eq!(code(&output), 0, "{}", words(&output));
-        assert_eq!(document(&output)["in_use"], true);
-    }
-
-    first.close().await.unwrap();
-    let third = db.store.writer(config(spool));
-    third.write(check(3)).await.unwrap();
-    third.close().await.unwrap();
-    assert_eq!(count(&db, CHECKS).await, 2);
-}
-
-#[tokio::test]
-async fn the_command_shows_what_waits_and_sends_it_once() {
-    let db = harness::native().await;
-    let shell = Shell::new(&db);
-    let folder = shell.path("spool");
-    let dir = folder.to_str().unwrap();
-    let output = shell.run(&["spool", "list", "--dir", dir]).await;
-    assert_eq!(code(&output), 1, "there is none");
-    assert!(!folder.exists(), "looking makes none");
-
-    assert_eq!(leave(&folder, (0..1000).map(check)).await, 1000);
-    let copied = shell.path("copied");
-    copy(&folder, &copied);
-    let listed = document(&shell.run(&["spool", "list", "--dir", dir, "--json"]).await);
-    let line = &listed["tables"][0];
-    assert_eq!((line["table"].as_str(), line["records"].as_u64(), line["damaged"].as_u64()), (Some("health_check"), Some(1000), Some(0)));
-    assert!(line["oldest_age_seconds"].as_f64().is_some_and(|age| age < 600.0), "{line}");
-    let text = shell.run(&["spool", "list", "--dir", dir]).await;
-    assert!(String::from_utf8_lossy(&text.stdout).contains("health_check"));
-    let verified = shell.run(&["spool", "verify", "--dir", dir]).await;
-    assert_eq!(code(&verified), 0);
-    assert!(String::from_utf8_lossy(&verified.stdout).starts_with("1000 records in"), "{}", String::from_utf8_lossy(&verified.stdout));
-
-    let away =
-        crate::shell::run("postgresql://postgres@127.0.0.1:1/nowhere", shell.folder.path(), &["spool", "replay", "--dir", dir], None).await;
-    assert_eq!(code(&away), 3, "{}", words(&away));
-    for (dir, sent) in [(dir, 1000), (dir, 0), (copied.to_str().unwrap(), 1000)] {
-        let replayed = shell.run(&["spool", "replay", "--dir", dir, "--json"]).await;
-        assert_eq!(code(&replayed), 0, "{}", words(&replayed));
-        let replayed = document(&replayed);
-        assert_eq!((replayed["stored"].as_u64(), replayed["left"].as_u64()), (Some(sent), Some(0)), "{replayed}");
-        // A copy of the spool is the same batches: the ledger has them.
-        assert_eq!(count(&db, CHECKS).await, 1000);
-    }
-    let text = shell.run(&["spool", "list", "--dir", dir]).await;
-    assert_eq!(String::from_utf8_lossy(&text.stdout), "nothing waits\n");
-    let producers = "SELECT count(*) FROM hitherto.ingest_batch WHERE producer = 'hitherto spool replay'";
-    assert!(count(&db, producers).await > 0);
-}
-
-#[tokio::test]
-async fn a_damaged_segment_is_told_and_kept_and_the_rest_is_stored() {
-    let db = harness::native().await;
-    let shell = Shell::new(&db);
-    let folder = shell.path("spool");
-    let dir = folder.to_str().unwrap();
-    leave(&folder, (0..300).map(check)).await;
-    let whole = std::fs::read(segment(&folder)).unwrap();
-    flip(&segment(&folder), br#""error_count":100"#);
-    let damaged = std::fs::read(segment(&folder)).unwrap();
-    assert_ne!(whole, damaged);
-
-    let verified = shell.run(&["spool", "verify", "--dir", dir, "--json"]).await;
-    assert_eq!(code(&verified), 1);
-    let verified = document(&verified);
-    assert_eq!(verified["findings"][0]["finding"], "damaged", "{verified}");
-    assert_eq!(verified["tables"][0]["records"], 299, "{verified}");
-    assert_eq!(std::fs::read(segment(&folder)).unwrap(), damaged, "looking changes nothing");
-
-    let replayed = shell.run(&["spool", "replay", "--dir", dir]).await;
-    assert_eq!(code(&replayed), 1, "somebody should look at it");
-    assert!(words(&replayed).contains("segment 1 is damaged"), "{}", words(&replayed));
-    assert_eq!(count(&db, CHECKS).await, 299);
-    assert_eq!(count(&db, "SELECT count(*) FROM hitherto.health_check WHERE error_count = 100").await, 0);
-    assert_eq!(std::fs::read(folder.join("health_check/000000000001.damaged")).unwrap(), damaged);
-    let verified = document(&shell.run(&["spool", "verify", "--dir", dir, "--json"]).await);
-    assert_eq!(verified["findings"][0]["finding"], "kept", "{verified}");
-}
-
-#[tokio::test]
-async fn a_batch_that_stands_with_other_content_is_kept_aside_and_holds_up_nobody() {
-    let db = harness::native().await;
-    let shell = Shell::new(&db);
-    let (folder, copied) = (shell.path("spool"), shell.path("copied"));
-    leave(&folder, (0..3).map(check)).await;
-    copy(&folder, &copied);
-    let replay = async |folder: &Path| shell.run(&["spool", "replay", "--dir", folder.to_str().unwrap(), "--json"]).await;
-    assert_eq!(code(&replay(&folder).await), 0);
-    // The disk loses a part of a batch that was sent before the machine went down.
-    flip(&segment(&copied), br#""error_count":1"#);
-    leave(&copied, [check(7)]).await;
-    let replayed = replay(&copied).await;
-    assert_eq!(code(&replayed), 1, "{}", words(&replayed));
-    assert_eq!(count(&db, CHECKS).await, 4, "nothing twice, and what came behind it is there");
-    let aside: Vec<PathBuf> = std::fs::read_dir(copied.join("health_check"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.to_str().unwrap().ends_with(".aside.ndjson"))
-        .collect();
-    assert_eq!(aside.len(), 1);
-    assert_eq!(std::fs::read_to_string(&aside[0]).unwrap().lines().count(), 2);
-    let verified = document(&shell.run(&["spool", "verify", "--dir", copied.to_str().unwrap(), "--json"]).await);
-    assert!(verified["findings"].as_array().unwrap().iter().any(|f| f["finding"] == "aside"), "{verified}");
-}
-
-#[tokio::test]
 async fn a_writer_starts_before_the_database_and_says_what_keeps_it() {
     let mut memory = WriterConfig::new("test");
     memory.queue_bytes = 1 << 20;
@@ -410,31 +279,6 @@ async fn what_an_earlier_writer_left_comes_before_what_this_one_writes() {
     let version: String = client.query_one("SELECT version FROM hitherto.module WHERE name = 'm'", &[]).await.unwrap().get(0);
     assert_eq!(version, "2.0");
     assert_eq!(client.query_one("SELECT count(*) FROM hitherto.regime_state", &[]).await.unwrap().get::<_, i64>(0), 1);
-}
-
-#[tokio::test]
-async fn records_of_a_newer_program_wait_for_it() {
-    let db = harness::native().await;
-    let temp = tempfile::tempdir().unwrap();
-    leave(temp.path(), [check(1)]).await;
-    // As a newer program would have written it: version 2, and the frame's checksum made anew.
-    let mut bytes = std::fs::read(segment(temp.path())).unwrap();
-    let frame = 112;
-    bytes[frame + 24] = 2;
-    let length = u32::from_le_bytes(bytes[frame..frame + 4].try_into().unwrap()) as usize;
-    let mut covered = 1u64.to_le_bytes().to_vec();
-    covered.extend_from_slice(&(frame as u64).to_le_bytes());
-    covered.extend_from_slice(&bytes[frame..frame + 4]);
-    covered.extend_from_slice(&bytes[frame + 8..frame + 48 + length]);
-    bytes[frame + 4..frame + 8].copy_from_slice(&crc32c::crc32c(&covered).to_le_bytes());
-    std::fs::write(segment(temp.path()), bytes).unwrap();
-
-    let writer = db.store.writer(config(spool(temp.path())));
-    let error = tokio::time::timeout(Duration::from_secs(60), writer.flush()).await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("record version 2"), "{error}");
-    let stats = writer.close().await.unwrap();
-    assert_eq!((stats.spooled, stats.stored), (1, 0));
 }
 
 #[tokio::test]

@@ -1,4 +1,6 @@
-//! PostgreSQL's binary numeric as an integer of units of its last place.
+//! PostgreSQL's binary numeric: as an integer of units of its last place, and as text.
+
+use std::fmt::Write as _;
 
 /// Why a numeric is not an exact `Decimal128`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,51 @@ pub(crate) fn units(raw: &[u8], precision: u8, scale: i8) -> Result<i128, NotDec
         .ok_or(NotDecimal::TooLong)
 }
 
+/// Appends a numeric as the server spells it; `None` where it isn't one.
+pub(crate) fn spell(raw: &[u8], out: &mut String) -> Option<()> {
+    let word = |at: usize| raw.get(2 * at..2 * at + 2).map(|b| [b[0], b[1]]);
+    let (count, weight) = (u16::from_be_bytes(word(0)?), i32::from(i16::from_be_bytes(word(1)?)));
+    let (sign, scale) = (u16::from_be_bytes(word(2)?), usize::from(u16::from_be_bytes(word(3)?)));
+    match sign {
+        0 => {}
+        0x4000 => out.push('-'),
+        0xC000 => out.push_str("NaN"),
+        0xD000 => out.push_str("Infinity"),
+        0xF000 => out.push_str("-Infinity"),
+        _ => return None,
+    }
+    if sign & 0x8000 != 0 {
+        return Some(());
+    }
+    // 14 bits of scale, as numeric_recv has it.
+    if raw.len() != 8 + 2 * usize::from(count) || scale > 0x3FFF {
+        return None;
+    }
+    // The digit, of base 10,000, at a place; zeros beyond those that were sent.
+    let digit = |place: i32| match usize::try_from(weight - place).ok().and_then(|at| (at < usize::from(count)).then_some(at)) {
+        Some(at) => word(4 + at).map(u16::from_be_bytes).filter(|digit| *digit < 10_000),
+        None => Some(0),
+    };
+    if weight < 0 {
+        out.push('0');
+    }
+    for place in (0..=weight).rev() {
+        // Writing to a String cannot fail.
+        let _ = if place == weight { write!(out, "{}", digit(place)?) } else { write!(out, "{:04}", digit(place)?) };
+    }
+    if scale > 0 {
+        out.push('.');
+        let end = out.len() + scale;
+        let mut place = -1;
+        while out.len() < end {
+            let _ = write!(out, "{:04}", digit(place)?);
+            place -= 1;
+        }
+        out.truncate(end);
+    }
+    Some(())
+}
+
 /// Powers of ten, 0 to 38.
 const POWERS: [u128; 39] = {
     let mut powers = [1; 39];
@@ -121,8 +168,19 @@ mod tests {
         }
 
         #[test]
+        fn every_numeric_is_spelled_as_it_was(whole in "0|[1-9][0-9]{0,60}", fraction in "[0-9]{0,60}", minus in any::<bool>()) {
+            let text = if fraction.is_empty() { whole } else { format!("{whole}.{fraction}") };
+            let minus = minus && text.contains(|c| ('1'..='9').contains(&c));
+            let text = format!("{}{text}", if minus { "-" } else { "" });
+            let mut spelled = String::new();
+            prop_assert_eq!(spell(&binary(&text, fraction.len()), &mut spelled), Some(()));
+            prop_assert_eq!(spelled, text);
+        }
+
+        #[test]
         fn garbage_is_no_number_and_no_panic(raw in proptest::collection::vec(any::<u8>(), 0..60), scale in 0i8..38) {
             let _ = units(&raw, 38, scale);
+            let _ = spell(&raw, &mut String::new());
         }
     }
 

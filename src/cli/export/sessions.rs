@@ -1,0 +1,51 @@
+//! The sessions that an export reads over, and their end before its time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::join_all;
+use hitherto_export::Connector;
+use tokio_postgres::Client;
+
+use crate::config::Config;
+use crate::connect::{self, Canceller};
+use crate::error::Result;
+use crate::store::Store;
+
+/// Sessions of an export's own, since its snapshot may last long.
+#[derive(Clone)]
+pub(in crate::cli) struct Sessions {
+    config: Config,
+    open: Arc<Mutex<Vec<Canceller>>>,
+}
+
+impl Sessions {
+    pub(in crate::cli) fn new(config: &Config) -> Self {
+        Self { config: config.clone().with_application_name("hitherto export"), open: Arc::default() }
+    }
+
+    /// The first of them, and a way to more where the engine has more; the schema is looked at first.
+    pub(super) async fn first(&self) -> Result<(Client, Option<Connector>)> {
+        let several = Store::connect(self.config.clone()).await?.capabilities().max_connections > 1;
+        if !several {
+            return Ok((self.config.connect().await?, None));
+        }
+        let sessions = self.clone();
+        let connector = Connector::new(move || {
+            let sessions = sessions.clone();
+            async move { sessions.another().await }
+        });
+        Ok((self.another().await?, Some(connector)))
+    }
+
+    async fn another(&self) -> Result<Client> {
+        let (client, canceller) = connect::open(&self.config).await?.cancellable(&self.config);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).push(canceller);
+        Ok(client)
+    }
+
+    /// Ends them, whatever they are at; their clients are dropped already.
+    pub(super) async fn cancel(&self) {
+        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        join_all(open.into_iter().map(Canceller::cancel)).await;
+    }
+}

@@ -1,0 +1,573 @@
+//! `hitherto export` as a user types it: queries, bad input, progress, summaries and its end before time.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Decimal128Type, Int32Type};
+use hitherto::cli::embedded::Embedded;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use crate::export::read;
+use crate::harness::{self, Db};
+use crate::shell::{self, Shell, code, document, words};
+
+async fn sql(db: &Db, text: &str) {
+    db.store.client().await.unwrap().batch_execute(text).await.unwrap();
+}
+
+/// Everything in a folder, by its path within it.
+fn tree(folder: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(next) = todo.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            all.push(path.strip_prefix(folder).unwrap().display().to_string());
+            if path.is_dir() {
+                todo.push(path);
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_query_is_exported_as_it_was_typed() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    sql(&db, "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x;'), (3, 'y'), (2, NULL)").await;
+    for (query, rows) in [
+        ("SELECT a, b FROM t ORDER BY a DESC", vec![3, 2, 1]),
+        ("SELECT a FROM t WHERE b = 'x;';", vec![1]),
+        (" -- why\n/* all (of) it; */ SELECT a FROM t ORDER BY a ; -- the end (", vec![1, 2, 3]),
+        ("SELECT a FROM t ORDER BY a -- the end (", vec![1, 2, 3]),
+        ("WITH w AS (SELECT a FROM t) SELECT a FROM w ORDER BY a LIMIT 2", vec![1, 2]),
+        ("(SELECT 7 AS a) UNION ALL (SELECT 7) ORDER BY 1", vec![7, 7]),
+        ("TABLE t", vec![1, 3, 2]),
+        ("VALUES (4, 'v'), (5, NULL)", vec![4, 5]),
+        ("SELECT a, $$ $1; $$ AS text FROM t WHERE a < 0", vec![]),
+        ("SELECT 8", vec![8]),
+    ] {
+        let output = shell.run(&["export", "--select", query, "--file", "f", "--json"]).await;
+        assert_eq!(code(&output), 0, "{query}: {}", words(&output));
+        let batch = read(&shell.path("f"));
+        assert_eq!(batch.column(0).as_primitive::<Int32Type>().values(), &rows[..], "{query}");
+        assert_eq!(document(&output)[0]["rows"], rows.len(), "{query}");
+        assert_eq!(tree(shell.folder.path()), ["f"], "{query}");
+    }
+    assert_eq!(read(&shell.path("f")).schema().field(0).name(), "?column?");
+    // The embedded engine has one connection.
+    let engine = Embedded::start(None).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for args in [vec!["migrate"], vec!["export", "--select", "SELECT n FROM generate_series(1, 9) n ORDER BY 1 DESC", "--file", "f"]] {
+        let output = shell::run(&engine.url(), folder.path(), &args, None).await;
+        assert_eq!(code(&output), 0, "{args:?}: {}", words(&output));
+    }
+    assert_eq!(read(&folder.path().join("f")).column(0).as_primitive::<Int32Type>().value(0), 9);
+    engine.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_query_reads_what_its_login_may_read_and_holds_its_tables() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    let role = format!("reader_{}", std::process::id());
+    sql(
+        &db,
+        &format!(
+            "CREATE TABLE secret (a int, b int); CREATE VIEW shown AS SELECT a FROM secret; INSERT INTO secret VALUES (1, 2);
+        CREATE ROLE {role} LOGIN; GRANT hitherto_analyst TO {role}; GRANT SELECT ON shown TO {role}; GRANT SELECT (b) ON secret TO {role}"
+        ),
+    )
+    .await;
+    let poor = shell.url.replace("postgres:canary-7f3", &role);
+    let export = async |query: &str| shell::run(&poor, shell.folder.path(), &["export", "--select", query, "--file", "f"], None).await;
+    for query in ["SELECT a FROM shown", "SELECT b AS a FROM secret"] {
+        let output = export(query).await;
+        assert_eq!(code(&output), 0, "{query}: {}", words(&output));
+    }
+    let output = export("SELECT a FROM secret").await;
+    assert!(code(&output) == 4 && words(&output).contains("permission denied"), "{}", words(&output));
+    // What the view shows is locked by all of the export's sessions, those included that have nothing to read.
+    let args = ["export", "--select", "SELECT a, pg_sleep(600)::text AS s FROM shown", "--file", "f", "--connections", "2"];
+    let child = start(&shell.url, shell.folder.path(), &args);
+    working(&db, "COPY (SELECT a, pg_sleep%").await;
+    let locks = "SELECT count(DISTINCT pid) FROM pg_locks WHERE relation = 'secret'::regclass AND mode = 'AccessShareLock' AND granted";
+    assert_eq!(shell::count(&db, locks).await, 2);
+    send(&child, "-INT").await;
+    assert_eq!(code(&end(child).await), 130);
+    sql(&db, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn what_is_no_query_to_be_exported_is_refused_in_words() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    sql(
+        &db,
+        "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x'); CREATE TABLE n (d numeric); INSERT INTO n VALUES (1.5);
+         CREATE SEQUENCE s; CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS 'INSERT INTO t VALUES (9) RETURNING a';
+         DO $$ BEGIN
+             EXECUTE (SELECT 'CREATE TABLE wide1 (' || string_agg('a' || i || ' int', ', ') || ')' FROM generate_series(1, 900) i);
+             EXECUTE (SELECT 'CREATE TABLE wide2 (' || string_agg('b' || i || ' int', ', ') || ')' FROM generate_series(1, 900) i);
+             EXECUTE (SELECT 'CREATE TABLE full1600 (' || string_agg('c' || i || ' int', ', ') || ')' FROM generate_series(1, 1600) i);
+         END $$",
+    )
+    .await;
+    let lots = format!("SELECT {}", (1..=1665).map(|n| format!("1 AS c{n}")).collect::<Vec<_>>().join(", "));
+    let reads = "an export reads and never writes";
+    for (query, expected, told) in [
+        ("", 2, "the query is empty"),
+        (" ; -- nothing\n", 2, "the query is empty"),
+        ("SELECT 1; SELECT 2", 2, "several statements"),
+        ("SELECT 1; DROP TABLE t", 2, "several statements"),
+        ("INSERT INTO t VALUES (2)", 4, "INSERT writes, and an export only reads"),
+        ("update t SET a = 2 RETURNING a", 4, "UPDATE writes"),
+        ("DELETE FROM t RETURNING a", 4, "DELETE writes"),
+        ("WITH gone AS (DELETE FROM t RETURNING a) SELECT a FROM gone", 4, reads),
+        ("SELECT writes() AS w", 4, reads),
+        ("SELECT nextval('s') AS n", 4, reads),
+        ("SELECT a FROM t FOR UPDATE", 4, reads),
+        ("SELECT set_config('transaction_read_only', 'off', false) AS s, writes() AS w", 2, "transaction read-write mode"),
+        ("SELECT a INTO u FROM t", 2, "SELECT INTO, which writes a table"),
+        ("EXPLAIN SELECT 1", 2, "EXPLAIN is no query"),
+        ("DROP TABLE t", 2, "DROP is no query"),
+        ("COMMIT", 2, "COMMIT is no query"),
+        ("SELECT a FROM t WHERE a = $1", 2, "the query has parameters ($1)"),
+        ("SELECT $1 + 1 AS n", 2, "write the value itself"),
+        ("SELECT a, a FROM t", 2, "two columns named a"),
+        ("SELECT 1, 2", 2, "2 columns have no name"),
+        ("SELECT FROM t", 2, "the query has no columns"),
+        ("SELECT * FROM wide1, wide2", 2, "nor can a table have more than 1600"),
+        (&lots, 2, "nor can a table have more than 1600"),
+        ("SELECT a\nFORM t", 2, "line 2, column 6:\n  FORM t\n       ^"),
+        ("SELECT 'ü', ü FROM t", 2, "line 1, column 13:\n  SELECT 'ü', ü FROM t\n              ^"),
+        ("SELECT 'open", 2, "unterminated quoted string"),
+        ("SELECT a FROM t)", 2, "syntax error at or near \")\""),
+        ("SELECT a FROM nowhere", 2, "relation \"nowhere\" does not exist (42P01); line 1, column 15:"),
+        ("SELECT 1 / (a - 1) AS n FROM t", 2, "division by zero (22012)"),
+        ("SELECT d FROM n", 4, "query.d: numeric without precision"),
+        ("SELECT 1 AS a, pg_cancel_backend(pg_backend_pid())::text AS c", 3, "somebody cancelled it"),
+    ] {
+        let output = shell.run(&["export", "--select", query, "--file", "f.parquet"]).await;
+        assert_eq!(code(&output), expected, "{query}: {}", words(&output));
+        assert!(words(&output).contains(told), "{query}: {}", words(&output));
+        assert!(tree(shell.folder.path()).is_empty(), "{query} left {:?}", tree(shell.folder.path()));
+    }
+    assert_eq!(shell::count(&db, "SELECT count(*) FROM t WHERE a = 1").await, 1);
+    assert_eq!(shell::count(&db, "SELECT count(*) FROM t").await, 1);
+    let slow = format!("{}?options=-c%20statement_timeout%3D300", shell.url);
+    let output =
+        shell::run(&slow, shell.folder.path(), &["export", "--select", "SELECT pg_sleep(60)::text AS s", "--file", "f"], None).await;
+    assert!(code(&output) == 3 && words(&output).contains("statement_timeout"), "{}", words(&output));
+    assert!(tree(shell.folder.path()).is_empty());
+    let output = shell.run(&["export", "--select", "TABLE full1600", "--file", "f"]).await;
+    assert_eq!(code(&output), 0, "{}", words(&output));
+    assert_eq!(read(&shell.path("f")).num_columns(), 1600);
+}
+
+#[tokio::test]
+async fn numerics_become_what_is_asked_for() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    let query = ["export", "--file", "f", "--select", "SELECT 1.50::numeric AS a, 'NaN'::numeric AS b, 2 AS n"];
+    let export = async |numeric: &[&str]| {
+        let flags: Vec<&str> = numeric.iter().flat_map(|n| ["--numeric", n]).collect();
+        shell.run(&[&query[..], &flags].concat()).await
+    };
+    for (numeric, expected, told) in [
+        (&["b=text"][..], 4, "--numeric a=38,18"),
+        (&["a=38,18", "b=38,18"], 4, "NaN has no place among decimals"),
+        (&["a=3,0", "b=text"], 4, "1.50 does not fit decimal(3,0)"),
+        (&["a=2", "b=text"], 2, "38,18"),
+        (&["a=2,3", "b=text"], 2, "a decimal has 1 to 38 digits"),
+        (&["a"], 2, "write COLUMN=38,18"),
+        (&["a=text", "a=2,1"], 2, "--numeric says twice"),
+        (&["a=text", "b=text", "c=text"], 2, "has no column c"),
+        (&["a=text", "b=text", "n=text"], 2, "and no numeric"),
+    ] {
+        let output = export(numeric).await;
+        assert_eq!(code(&output), expected, "{numeric:?}: {}", words(&output));
+        assert!(words(&output).contains(told) && tree(shell.folder.path()).is_empty(), "{numeric:?}: {}", words(&output));
+    }
+    let output = shell.run(&["export", "--lake", "l", "--numeric", "a=text"]).await;
+    assert!(code(&output) == 2 && words(&output).contains("of one dataset, or of a query"), "{}", words(&output));
+    let output = export(&["a=38,18", "b=text"]).await;
+    assert_eq!(code(&output), 0, "{}", words(&output));
+    let batch = read(&shell.path("f"));
+    assert_eq!(batch.column(0).as_primitive::<Decimal128Type>().value(0), 1_500_000_000_000_000_000);
+    assert_eq!(batch.column(1).as_string::<i32>().value(0), "NaN");
+}
+
+#[tokio::test]
+async fn wrong_flags_and_times_are_told_and_nothing_is_written() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    let query = ["export", "--select", "SELECT 1 AS a"];
+    let file = ["export", "--file", "f", "--dataset"];
+    let lake = ["export", "--lake", "l"];
+    let file_of = |path: &'static str| [&["export", "--select", "SELECT 1 AS a", "--file"][..], &[path]].concat();
+    let with = |first: &[&'static str], rest: &[&'static str]| [first, rest].concat();
+    for (args, told) in [
+        (query.to_vec(), "--file"),
+        (with(&query, &["--lake", "l"]), "cannot be used with"),
+        (with(&query, &["--file", "f", "--dataset", "signal"]), "cannot be used with"),
+        (with(&query, &["--file", "f", "--from", "2026-01-01"]), "put the time into the query's WHERE"),
+        (with(&query, &["--file", "f", "--to", "2026-01-01"]), "put the time into the query's WHERE"),
+        (with(&query, &["--file", "f", "--full"]), "cannot be used with"),
+        (with(&query, &["--file", "f", "--dry-run"]), "--lake"),
+        (with(&query, &["--file", "f", "--connections", "0"]), "1..="),
+        (vec!["export", "--file", "f"], "--dataset"),
+        (with(&file, &["signal", "--dataset", "module"]), "--file takes one dataset"),
+        (with(&file, &["signals"]), "there is no dataset 'signals'; did you mean signal? There are module, module_execution,"),
+        (with(&file, &["orders"]), "did you mean order_event? There are"),
+        (with(&file, &["health-chek"]), "did you mean health_check?"),
+        (with(&file, &["weather"]), "there is no dataset 'weather'. There are module, module_execution,"),
+        (with(&lake, &["--from", "2026-01-02", "--to", "2026-01-01"]), "must lie before"),
+        (with(&lake, &["--from", "2026-01-02", "--to", "2026-01-02"]), "must lie before"),
+        (with(&lake, &["--from", "2026-01-02T00:00:00+01:00", "--to", "2026-01-01T23:00:00Z"]), "must lie before"),
+        (with(&lake, &["--from", "2026-02-30"]), "there is no such day"),
+        (with(&lake, &["--to", "2026-02-03T24:30:00Z"]), "there is no such time of day"),
+        (file_of("nowhere/f"), "the folder nowhere is not there; make it first"),
+        (file_of("."), "is a folder; name a file"),
+        (file_of("/dev/full"), "/dev/full is no ordinary file"),
+        (file_of("/proc/f"), "/proc/f"),
+    ] {
+        let output = shell.run(&args).await;
+        assert_eq!(code(&output), 2, "{args:?}: {}", words(&output));
+        assert!(words(&output).contains(told), "{args:?}: {}", words(&output));
+        assert!(tree(shell.folder.path()).is_empty(), "{args:?} left {:?}", tree(shell.folder.path()));
+    }
+    let output = shell.run(&with(&lake, &["--from", "2026-01-02T10:30", "--dataset", "signal", "--dataset", "signal"])).await;
+    assert!(
+        code(&output) == 0 && words(&output).contains("--from 2026-01-02T10:30:00Z: no time zone was given, UTC is meant"),
+        "{}",
+        words(&output)
+    );
+    let output = shell.run(&with(&lake, &["--to", "2026-01-02T10:30:00+01:00"])).await;
+    assert!(code(&output) == 0 && !words(&output).contains("UTC"), "{}", words(&output));
+}
+
+#[tokio::test]
+async fn a_link_stays_and_what_it_leads_to_is_replaced() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    std::fs::create_dir(shell.path("there")).unwrap();
+    shell.write("there/f", "before");
+    std::os::unix::fs::symlink("there/f", shell.path("link")).unwrap();
+    let output = shell.run(&["export", "--select", "SELECT 1 AS a", "--file", "link"]).await;
+    assert_eq!(code(&output), 0, "{}", words(&output));
+    assert!(shell.path("link").is_symlink());
+    assert_eq!(read(&shell.path("there/f")).num_rows(), 1);
+    assert_eq!(tree(shell.folder.path()), ["link", "there", "there/f"]);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_told_and_what_was_there_stays() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    // A small file system that goes with the process which sees it; for root, or for a user whom the kernel lets have one.
+    let script = format!(
+        "mkdir small && mount -t tmpfs -o size=64k tmpfs small && echo before > small/f || exit 77
+         {} export --select \"SELECT n, md5(n::text) AS m FROM generate_series(1, 20000) n\" --file small/f; code=$?
+         ls -A small; cat small/f; exit $code",
+        env!("CARGO_BIN_EXE_hitherto")
+    );
+    let user: &[&str] = if harness::is_root() { &["--mount"] } else { &["--mount", "--user", "--map-root-user"] };
+    let output = Command::new("unshare")
+        .args(user)
+        .args(["sh", "-c", &script])
+        .env("DATABASE_URL", &shell.url)
+        .current_dir(shell.folder.path())
+        .output()
+        .await
+        .unwrap();
+    assert_ne!(code(&output), 77, "no file system could be mounted: {}", words(&output));
+    assert!(words(&output).contains("No space left on device") && words(&output).contains("make room there"), "{}", words(&output));
+    assert_eq!((code(&output), String::from_utf8_lossy(&output.stdout).as_ref()), (2, "f\nbefore\n"));
+}
+
+/// The health checks of a day, this many days ago.
+async fn health_checks(shell: &Shell, days_ago: i64, rows: i64) {
+    let day = (chrono::Utc::now() - chrono::TimeDelta::days(days_ago)).date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+    let line = |n| {
+        let at = (day + chrono::TimeDelta::seconds(rows + n)).to_rfc3339();
+        json!({"module": "m", "checked_at": at, "status": "healthy", "error_count": n}).to_string()
+    };
+    let path = shell.write("c.ndjson", (0..rows).map(line).collect::<Vec<_>>().join("\n"));
+    let output = shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await;
+    assert_eq!(code(&output), 0, "{}", words(&output));
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Waits until transactions of other tests no longer hold the watermark back.
+async fn settled(db: &Db) {
+    let open = "SELECT count(*) FROM hitherto.ingest_batch WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())";
+    until("other transactions' end", async || shell::count(db, open).await == 0).await;
+}
+
+#[tokio::test]
+async fn the_summary_says_what_was_written_and_why() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    for days_ago in 1..=3 {
+        health_checks(&shell, days_ago, 10).await;
+    }
+    let export = async |more: &[&str]| {
+        settled(&db).await;
+        let output = shell.run(&[&["export", "--lake", "lake", "--dataset", "health_check", "--json"], more].concat()).await;
+        assert_eq!(code(&output), 0, "{}", words(&output));
+        assert_eq!(words(&output), "", "no progress where there is no terminal");
+        document(&output)[0].clone()
+    };
+    let first = export(&[]).await;
+    let part = |document: &Value, names: &[&str]| names.iter().map(|name| document[*name].clone()).collect::<Vec<_>>();
+    let counts = ["rows", "files", "days", "days_kept", "version"];
+    assert_eq!(part(&first, &counts), [30, 3, 3, 0, 0], "{first}");
+    assert_eq!((&first["mode"], &first["why"]), (&"full".into(), &serde_json::json!({"new": 3})), "{first}");
+    assert!(first["bytes"].as_u64().unwrap() > 1_000 && first["seconds"].as_f64().unwrap() > 0.0, "{first}");
+    let watermark = first["watermark"].as_i64().unwrap();
+    health_checks(&shell, 3, 1).await;
+    let second = export(&[]).await;
+    assert_eq!(part(&second, &counts), [11, 1, 1, 2, 1], "{second}");
+    assert_eq!((&second["mode"], &second["why"]), (&"incremental".into(), &serde_json::json!({"late": 1})), "{second}");
+    assert!(second["watermark"].as_i64().unwrap() > watermark, "{second}");
+    let third = export(&[]).await;
+    assert_eq!(part(&third, &counts), [0, 0, 0, 3, 1], "{third}");
+    assert_eq!((&third["mode"], &third["why"]), (&"unchanged".into(), &serde_json::json!({})), "{third}");
+    let all = export(&["--full"]).await;
+    assert_eq!(
+        (&all["mode"], &all["why"], &all["reason"]),
+        (&"full".into(), &serde_json::json!({"asked": 3}), &"all of it was asked for".into())
+    );
+    let shown = shell.run(&["export", "--lake", "lake", "--dataset", "health_check", "--full"]).await;
+    let table = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(table.contains("health_check  full") && table.contains("all of it was asked for"), "{table}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_terminal_is_shown_how_far_it_is() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    health_checks(&shell, 1, 10).await;
+    health_checks(&shell, 2, 10).await;
+    let on_terminal = async |args: &str| {
+        let line = format!("stty cols 200; {} export {args}", env!("CARGO_BIN_EXE_hitherto"));
+        let output = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .env("DATABASE_URL", &shell.url)
+            .env("TERM", "xterm")
+            .current_dir(shell.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let shown = on_terminal("--lake lake --dataset health_check").await;
+    for part in ["20 of 20 rows", "read, 2 of 2 days, health_check 2", " left"] {
+        assert!(shown.contains(part), "{part}: {shown:?}");
+    }
+    let shown = on_terminal("--file f --select 'SELECT n FROM generate_series(1, 3) n'").await;
+    assert!(shown.contains("3 rows") && shown.contains("read, query ") && !shown.contains(" left"), "{shown:?}");
+    let shown = on_terminal("--file f --select 'SELECT 1 AS a' --json 2>&1").await;
+    assert!(serde_json::from_str::<Value>(&shown).is_ok(), "{shown:?}");
+}
+
+fn start(url: &str, folder: &Path, args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_hitherto"))
+        .args(args)
+        .env("DATABASE_URL", url)
+        .current_dir(folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !there().await {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until an export's session is at a statement like this.
+async fn working(db: &Db, like: &str) {
+    let query = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hitherto export' AND datname = current_database() AND query LIKE '{like}'"
+    );
+    until(like, async || shell::count(db, &query).await > 0).await;
+}
+
+const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hitherto export' AND datname = current_database()";
+
+/// The server has ended the export's sessions, and what they were at.
+async fn gone(db: &Db) {
+    let began = Instant::now();
+    while shell::count(db, SESSIONS).await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(3), "the server is still at it");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn send(child: &Child, signal: &str) {
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+}
+
+async fn end(child: Child) -> Output {
+    tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await.expect("it ends").unwrap()
+}
+
+#[tokio::test]
+async fn a_file_that_is_interrupted_leaves_nothing_here_or_on_the_server() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    shell.write("f", "before");
+    for (signal, query) in [
+        ("-INT", "SELECT pg_sleep(600)::text AS s"),
+        ("-TERM", "SELECT pg_sleep(600)::text AS s"),
+        // Rows without end, some of which are on disk.
+        ("-INT", "SELECT n, md5(n::text) AS m FROM (SELECT generate_series(1, 1000000000) AS n) AS endless"),
+    ] {
+        let child = start(&shell.url, shell.folder.path(), &["export", "--select", query, "--file", "f", "--connections", "3", "--json"]);
+        working(&db, "COPY (SELECT%").await;
+        assert_eq!(shell::count(&db, SESSIONS).await, 3);
+        if query.contains("md5") {
+            until("rows on disk", async || tree(shell.folder.path()).iter().any(|f| f.ends_with("draft.parquet"))).await;
+        }
+        send(&child, signal).await;
+        let output = end(child).await;
+        gone(&db).await;
+        assert_eq!(code(&output), 130, "{}", words(&output));
+        assert!(words(&output).contains("interrupted"), "{}", words(&output));
+        assert_eq!(document(&output)["error"]["kind"], "closed");
+        assert_eq!(tree(shell.folder.path()), ["f"]);
+        assert_eq!(std::fs::read(shell.path("f")).unwrap(), b"before");
+    }
+}
+
+#[tokio::test]
+async fn a_lake_that_is_interrupted_is_as_it_was() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    for days_ago in 1..=12 {
+        health_checks(&shell, days_ago, 2_000).await;
+    }
+    std::fs::create_dir(shell.path("empty")).unwrap();
+    assert_eq!(code(&shell.run(&["export", "--lake", "old"]).await), 0);
+    let data = |lake: &str| tree(&shell.path(lake)).into_iter().filter(|f| f.ends_with(".parquet")).collect::<Vec<_>>();
+    for (lake, before) in [("new", None), ("empty", Some(Vec::new())), ("old", Some(tree(&shell.path("old"))))] {
+        let files = before.as_ref().map_or(0, |_| data(lake).len());
+        let child = start(&shell.url, shell.folder.path(), &["export", "--lake", lake, "--full", "--connections", "1"]);
+        until("a data file", async || shell.path(lake).exists() && data(lake).len() > files).await;
+        send(&child, "-INT").await;
+        let output = end(child).await;
+        assert_eq!(code(&output), 130, "{lake}: {}", words(&output));
+        gone(&db).await;
+        let after: Option<Vec<String>> = shell.path(lake).exists().then(|| tree(&shell.path(lake)));
+        assert_eq!(after, before, "{lake}");
+    }
+    // Before there is anything to write: waiting for a lock.
+    let holder = db.config.connect().await.unwrap();
+    holder.batch_execute("BEGIN; LOCK TABLE hitherto.signal").await.unwrap();
+    let child = start(&shell.url, shell.folder.path(), &["export", "--lake", "new"]);
+    working(&db, "LOCK TABLE%").await;
+    send(&child, "-INT").await;
+    assert_eq!(code(&end(child).await), 130);
+    gone(&db).await;
+    assert!(!shell.path("new").exists());
+    holder.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(code(&shell.run(&["export", "--lake", "new"]).await), 0);
+}
+
+#[tokio::test]
+async fn whoever_asks_twice_does_not_wait() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    let silent = Silent::start(harness::server().port).await;
+    let url = shell.url.replace(&format!(":{}/", harness::server().port), &format!(":{}/", silent.port));
+    let child =
+        start(&url, shell.folder.path(), &["export", "--select", "SELECT pg_sleep(600)::text AS s", "--file", "f", "--connections", "1"]);
+    working(&db, "COPY (SELECT pg_sleep%").await;
+    // From now on the server is not heard of any more, as with a cable that was cut.
+    silent.cut();
+    send(&child, "-INT").await;
+    until("the file's end", async || tree(shell.folder.path()).is_empty()).await;
+    let again = Instant::now();
+    send(&child, "-INT").await;
+    let output = end(child).await;
+    assert!(code(&output) == 130 && again.elapsed() < Duration::from_secs(2), "{:?}: {}", again.elapsed(), words(&output));
+    let stop = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'hitherto export' AND datname = current_database()";
+    shell::count(&db, stop).await;
+}
+
+/// Stands before a server and hands on what both say, until it is cut.
+struct Silent {
+    port: u16,
+    cut: tokio::sync::watch::Sender<bool>,
+}
+
+impl Silent {
+    async fn start(server: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (cut, is_cut) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            let mut kept = Vec::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut is_cut = is_cut.clone();
+                if *is_cut.borrow() {
+                    kept.push(client);
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let mut server = tokio::net::TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        () = async { drop(is_cut.wait_for(|cut| *cut).await) } => {}
+                    }
+                    // Both ends stay open, and nobody says anything any more.
+                    std::future::pending::<()>().await;
+                });
+            }
+        });
+        Self { port, cut }
+    }
+
+    fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+}
+
+#[tokio::test]
+async fn shells_complete_the_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = shell::run("", folder.path(), &["completions", name], None).await;
+        let script = String::from_utf8_lossy(&output.stdout).into_owned();
+        for flag in ["select", "numeric", "connections", "dry-run"] {
+            assert!(script.contains(flag), "{name}: {flag}");
+        }
+    }
+    // The script is one that bash takes, and it offers the flags.
+    let script = folder.path().join("hitherto.bash");
+    let output = shell::run("", folder.path(), &["completions", "bash"], None).await;
+    std::fs::write(&script, &output.stdout).unwrap();
+    let ask = format!(
+        "source {}; COMP_WORDS=(hitherto export --sel); COMP_CWORD=2; _hitherto hitherto --sel export; echo \"${{COMPREPLY[@]}}\"",
+        script.display()
+    );
+    let output = Command::new("bash").args(["-c", &ask]).output().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "--select\n", "{}", words(&output));
+}
