@@ -73,6 +73,7 @@ test)
     python_environment .venv
     python_packages .venv notebooks
     python_packages .venv tests/legacy
+    python_packages .venv tests/readers
     ;;
 notebook)
     python_environment .venv

@@ -11,8 +11,10 @@ use tokio_postgres::error::{DbError, SqlState};
 pub enum ExportErrorKind {
     /// A dataset, path or option can't be used as it stands.
     Config,
-    /// The connection was lost.
+    /// The database, or the object store, is out of reach.
     Unreachable,
+    /// The object store refuses: no credentials, wrong ones, or ones that may not do this.
+    Denied,
     /// The database answered with an error.
     Database,
     /// A column's type, or a value of it, has no exact place in Parquet.
@@ -51,6 +53,10 @@ impl ExportError {
     }
 
     pub(crate) fn lake(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        if let Some((kind, words)) = crate::place::s3::told(&error) {
+            // An object store's answer may hold keys and signatures: it is not handed on.
+            return Self::new(kind, format!("{doing}: {words}"));
+        }
         let advice = match disk_error(&error) {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => "; make room there, then run it again",
             _ => "",

@@ -23,6 +23,7 @@ mod lake;
 mod nans;
 mod order;
 mod parquet_file;
+mod place;
 mod query;
 mod read;
 mod readers;
@@ -34,4 +35,7 @@ pub use connect::Connector;
 pub use dataset::{Dataset, Exported, Mode, Options, Planned, PlannedDay, Progress, Why};
 pub use error::{ExportError, ExportErrorKind};
 pub use file::export_file;
-pub use lake::{check_lake, export_lake, plan_lake, publishing_ended};
+pub use lake::{
+    CompactOptions, Compacted, Finding, History, VacuumOptions, Vacuumed, Verified, VerifiedTable, VerifyOptions, Version, check_lake,
+    compact_lake, compare_with_ledger, export_lake, lake_history, plan_lake, publishing_ended, vacuum_lake, verify_lake,
+};

@@ -31,7 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(clap::Args, Debug)]
 #[command(group(clap::ArgGroup::new("where").required(true).args(["lake", "file"])), after_help = AFTER_HELP)]
 pub(super) struct Args {
-    /// The lake: a folder, made if missing
+    /// The lake: a folder, made if missing, or s3://bucket/prefix (credentials from the AWS_ variables)
     #[arg(long, value_name = "DIR|URL")]
     lake: Option<String>,
     /// One flat Parquet file, of the one dataset that --dataset names or of the query that --select gives
@@ -221,6 +221,11 @@ async fn complete(options: &mut Options, client: &Client) -> Result<()> {
     Ok(())
 }
 
+/// What an export would write, for others than this command.
+pub(super) async fn planned(config: &Config, lake: &str, names: &[String], options: Options) -> Result<Vec<Planned>> {
+    lake_plan(&Sessions::new(config), lake, &datasets(names)?, options).await
+}
+
 async fn lake_plan(sessions: &Sessions, lake: &str, datasets: &[Dataset], mut options: Options) -> Result<Vec<Planned>> {
     let (mut client, _) = sessions.first().await?;
     complete(&mut options, &client).await?;
@@ -247,6 +252,7 @@ pub(super) fn export_error(error: ExportError) -> Error {
             ExportErrorKind::Incomplete
             | ExportErrorKind::Surplus
             | ExportErrorKind::Conflict
+            | ExportErrorKind::Denied
             | ExportErrorKind::Unsupported
             | ExportErrorKind::Writes,
             _,

@@ -13,6 +13,7 @@ mod grant;
 mod import_legacy;
 #[doc(hidden)]
 pub mod ingest;
+mod lake;
 mod maintain;
 mod migrate;
 mod order;
@@ -72,6 +73,8 @@ enum Command {
     ImportLegacy(import_legacy::Args),
     /// Write the Parquet lake, or one dataset into one file
     Export(export::Args),
+    /// Look after a lake: history, verify, vacuum, compact
+    Lake(lake::Args),
     /// Run what is due: refresh of aggregates, columnstore, retention
     Maintain(maintain::Args),
     /// Show or set how each table is kept: retention, columnstore, refresh of aggregates
@@ -160,6 +163,7 @@ async fn run(cli: Cli, output: Output) -> Result<Ending> {
         Command::Spool(args) => spool::run(args, database, output).await,
         Command::ImportLegacy(args) => import_legacy::run(args, database, output).await,
         Command::Export(args) => export::run(args, database, output).await,
+        Command::Lake(args) => lake::run(args, database, output).await,
         Command::Maintain(args) => maintain::run(args, database, output).await,
         Command::Retention(args) => retention::run(args, database, output).await,
         Command::Audit(args) => audit::run(args, database, output).await,

@@ -153,7 +153,7 @@ async fn lakes_of_a_newer_program_and_lakes_that_are_being_written_are_left_alon
 
     let old = std::fs::read_to_string(&marker).unwrap();
     std::fs::write(&marker, old.replace("\"format\":1", "\"format\":2")).unwrap();
-    for error in [lab.export().await.unwrap_err(), check_lake(&lake, "x").unwrap_err()] {
+    for error in [lab.export().await.unwrap_err(), check_lake(&lake, "x").await.unwrap_err()] {
         assert!(
             error.kind() == ExportErrorKind::Lake && error.to_string().contains("newer version") && error.to_string().contains(&lake),
             "{error}"

@@ -1,5 +1,6 @@
 //! Everything that needs a database, on real engines.
 
+mod bucket;
 mod decisions;
 mod harness;
 mod lab;
@@ -29,14 +30,17 @@ mod ingest_pipe;
 mod ingest_rejects;
 mod ingest_spool;
 mod lake;
+mod lake_commands;
 mod legacy;
 mod metrics;
 mod migrate;
+mod object_store;
 mod order;
 mod password;
 mod pgbouncer;
 mod poison;
 mod quarantine;
+mod readers;
 mod regime;
 mod retention;
 mod role;

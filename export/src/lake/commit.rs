@@ -13,13 +13,15 @@ use serde_json::json;
 
 use super::DAY;
 use super::draft::Draft;
-use super::held::{Held, open, url_of};
+use super::held::Held;
 use super::leftover::Files;
 use super::plan::Take;
 use super::store::draft_name;
+use super::table::{SORT, TIME};
 use crate::dataset::{Exported, Mode};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::fault;
+use crate::place::Place;
 
 /// A checkpoint spares readers what was committed before it.
 const CHECKPOINT_EVERY: u64 = 20;
@@ -30,7 +32,8 @@ impl Draft {
         if self.plan.mode == Mode::Unchanged {
             return Ok(());
         }
-        let table = self.table_folder();
+        let Some(root) = self.place.folder() else { return Ok(()) };
+        let table = root.join(&self.plan.dataset.name);
         let log = table.join("_delta_log");
         let folder = if log.exists() { log } else { table };
         let doing = format!("committing to {}", folder.display());
@@ -41,13 +44,12 @@ impl Draft {
             .map_err(|e| ExportError::lake(&doing, e))
     }
 
-    fn table_folder(&self) -> std::path::PathBuf {
-        self.root.join(&self.plan.dataset.name)
+    fn shown(&self) -> String {
+        self.place.shown_in(&self.plan.dataset.name)
     }
 
     /// Shows the files, and takes away those that they replace. Where nothing changed there is nothing to commit.
     pub(super) async fn commit(self, files: &mut Files) -> Result<Exported> {
-        let path = self.table_folder();
         let shown = |version| Exported {
             dataset: self.plan.dataset.name.clone(),
             rows: self.rows(),
@@ -61,14 +63,14 @@ impl Draft {
             version: Some(version),
             watermark: self.plan.watermark(),
             seconds: self.began.elapsed().as_secs_f64(),
-            path: path.display().to_string(),
+            path: self.shown(),
         };
         if let (Mode::Unchanged, Some(held)) = (self.plan.mode, &self.plan.held) {
             return Ok(shown(held.version));
         }
-        let doing = format!("committing to {}", path.display());
+        let doing = format!("committing to {}", self.shown());
         let outcome = self.send().await;
-        let newest = Held::load(&self.root, &self.plan.dataset.name).await;
+        let newest = Held::load(&self.place, &self.plan.dataset.name).await;
         let went_through = |held: &Held| {
             self.plan.held.as_ref().is_none_or(|before| held.version > before.version)
                 && self.parts.first().is_none_or(|part| held.days.values().flatten().any(|file| file.remove.path == part.add.path))
@@ -83,22 +85,18 @@ impl Draft {
             (Err(e), Ok(_)) => return Err(told(&doing, e)),
             (Err(e), Err(_)) => {
                 // Nobody knows what the log says: rather leave files that are not named than remove some that are.
-                files.published(|path| self.parts.iter().any(|part| part.file == path));
+                files.published(|name| self.parts.iter().any(|part| part.name == name));
                 return Err(told(&doing, e));
             }
         };
-        files.published(|path| self.parts.iter().any(|part| part.file == path));
-        if (version + 1) % CHECKPOINT_EVERY == 0
-            && let Err(e) = self.checkpoint(version).await
-        {
-            tracing::warn!("{doing}: version {version} is there, but a checkpoint of it could not be written: {e}");
-        }
+        files.published(|name| self.parts.iter().any(|part| part.name == name));
+        checkpoint_if_due(&self.place, &self.plan.dataset.name, version).await;
         Ok(shown(version))
     }
 
     async fn send(&self) -> Result<u64, DeltaTableError> {
         let generic = |e: ExportError| DeltaTableError::Generic(e.to_string());
-        let path = self.table_folder();
+        let dataset = &self.plan.dataset;
         let partition: Vec<String> = self.plan.dataset.time_column.iter().map(|_| DAY.to_owned()).collect();
         let notes = self.plan.notes.iter().map(|(app, version)| Action::Txn(Transaction::new(app, *version)));
         let adds = self.parts.iter().map(|part| Action::Add(part.add.clone()));
@@ -107,16 +105,19 @@ impl Draft {
                 let fields = self.plan.fields.clone().unwrap_or_default();
                 let protocol = protocol(&fields)?;
                 let schema = StructType::try_new(fields)?;
-                let metadata = new_metadata(&schema, partition, [("delta.checkpointInterval", CHECKPOINT_EVERY.to_string())])?
-                    .with_name(self.plan.dataset.name.clone())?;
-                let location = url_of(&path).map_err(generic)?;
+                let order: Vec<&str> = dataset.order().map(String::as_str).collect();
+                let configuration = [("delta.checkpointInterval", CHECKPOINT_EVERY.to_string()), (SORT, order.join(","))]
+                    .into_iter()
+                    .chain(dataset.time_column.clone().map(|time| (TIME, time)));
+                let metadata = new_metadata(&schema, partition, configuration)?.with_name(self.plan.dataset.name.clone())?;
+                let location = self.place.table_url(&dataset.name).map_err(generic)?;
                 let operation = DeltaOperation::Create {
                     mode: SaveMode::ErrorIfExists,
                     metadata: metadata.clone(),
                     location,
                     protocol: protocol.clone(),
                 };
-                (vec![Action::Protocol(protocol), Action::Metadata(metadata)], open(&path).map_err(generic)?, operation)
+                (vec![Action::Protocol(protocol), Action::Metadata(metadata)], self.place.table(&dataset.name).map_err(generic)?, operation)
             }
             Some(held) => {
                 let mut actions = Vec::new();
@@ -155,15 +156,24 @@ impl Draft {
         let files = held.days.iter().filter(|(day, _)| replaced(day)).flat_map(|(_, files)| files);
         files.map(|file| file.remove.clone()).collect()
     }
+}
 
-    /// A checkpoint, and an end to log files that are a month old and older than one.
-    async fn checkpoint(&self, version: u64) -> Result<(), DeltaTableError> {
-        fault::step(&self.root)?;
-        let mut table = open(&self.table_folder()).map_err(|e| DeltaTableError::Generic(e.to_string()))?;
-        table.load_version(version).await?;
-        checkpoints::create_checkpoint(&table, None).await?;
-        checkpoints::cleanup_metadata(&table, None).await.map(drop)
+/// Writes a checkpoint after every so many versions. Without it all is well, too.
+pub(super) async fn checkpoint_if_due(place: &Place, table: &str, version: u64) {
+    if (version + 1) % CHECKPOINT_EVERY == 0
+        && let Err(e) = checkpoint(place, table, version).await
+    {
+        tracing::warn!("version {version} of {} is there, but a checkpoint of it could not be written: {e}", place.shown_in(table));
     }
+}
+
+/// A checkpoint, and an end to log files that are a month old and older than one.
+async fn checkpoint(place: &Place, table: &str, version: u64) -> Result<(), DeltaTableError> {
+    fault::step(place.work())?;
+    let mut table = place.table(table).map_err(|e| DeltaTableError::Generic(e.to_string()))?;
+    table.load_version(version).await?;
+    checkpoints::create_checkpoint(&table, None).await?;
+    checkpoints::cleanup_metadata(&table, None).await.map(drop)
 }
 
 /// What readers and writers must know of.
@@ -176,7 +186,7 @@ fn protocol(fields: &[StructField]) -> Result<Protocol, DeltaTableError> {
     Ok(serde_json::from_value(protocol)?)
 }
 
-fn told(doing: &str, error: DeltaTableError) -> ExportError {
+pub(super) fn told(doing: &str, error: DeltaTableError) -> ExportError {
     match error {
         DeltaTableError::Transaction { .. } | DeltaTableError::VersionAlreadyExists(_) if !storage(&error) => ExportError::new(
             ExportErrorKind::Conflict,

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
+use arrow::datatypes::Field;
 use chrono::{NaiveDate, Utc};
 use deltalake_core::kernel::Add;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::DAY;
 use super::ledger::Bounds;
@@ -19,12 +22,16 @@ use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::fault;
 use crate::file::sync_folder;
 use crate::parquet_file::Written;
+use crate::place::Place;
 use crate::readers::{Readers, Task};
 use crate::snapshot::{OnProgress, Rows};
 
+/// Data files that are sent to an object store at once.
+const SENDS: usize = 3;
+
 /// A plan whose files are written and whose commit is still to come.
 pub(super) struct Draft {
-    pub(super) root: PathBuf,
+    pub(super) place: Place,
     pub(super) plan: Plan,
     pub(super) parts: Vec<Part>,
     /// When the export began.
@@ -35,19 +42,19 @@ pub(super) struct Draft {
 pub(super) struct Part {
     pub(super) day: Option<NaiveDate>,
     pub(super) rows: u64,
-    pub(super) file: PathBuf,
+    /// Its name in the lake.
+    pub(super) name: String,
     pub(super) add: Add,
 }
 
 /// The files that plans ask for.
-fn tasks(root: &Path, plans: &[Plan]) -> Vec<Task> {
-    let mut tasks = Vec::new();
+fn tasks(place: &Place, plans: &[Plan]) -> (Vec<Task>, Vec<String>) {
+    let (mut tasks, mut names) = (Vec::new(), Vec::new());
     for (dataset, plan) in plans.iter().enumerate() {
         let mut task = |day: Option<NaiveDate>, rows| {
-            let name = format!("part-{}.parquet", uuid::Uuid::new_v4());
-            let folder = root.join(&plan.dataset.name);
-            let path = day.map_or_else(|| folder.join(&name), |day| folder.join(format!("{DAY}={day}")).join(&name));
-            tasks.push(Task { dataset, day, rows, path });
+            let name = new_file(&plan.dataset.name, day);
+            tasks.push(Task { dataset, day, rows, path: place.work().join(&name) });
+            names.push(name);
         };
         match plan.dataset.time_column {
             None if plan.mode != Mode::Unchanged => task(None, Rows::All),
@@ -63,7 +70,13 @@ fn tasks(root: &Path, plans: &[Plan]) -> Vec<Task> {
             }
         }
     }
-    tasks
+    (tasks, names)
+}
+
+/// A data file to be, by its name in the lake.
+pub(super) fn new_file(table: &str, day: Option<NaiveDate>) -> String {
+    let file = format!("part-{}.parquet", uuid::Uuid::new_v4());
+    day.map_or_else(|| format!("{table}/{file}"), |day| format!("{table}/{DAY}={day}/{file}"))
 }
 
 /// Writes the tasks' files and syncs them; one without rows is not there then. The results are in the order
@@ -81,55 +94,60 @@ async fn write_all(readers: &Readers<'_>, plans: &[Plan], tasks: &[Task], progre
 /// Writes the files of all plans; `files` removes them should it be dropped before they are published.
 pub(super) async fn write(
     readers: &Readers<'_>,
-    root: &Path,
+    place: &Place,
     began: Instant,
     plans: Vec<Plan>,
     unverified: bool,
     files: &mut Files,
     progress: OnProgress<'_>,
 ) -> Result<Vec<Draft>> {
-    let tasks = tasks(root, &plans);
-    let doing = format!("writing to {}", root.display());
+    let (tasks, names) = tasks(place, &plans);
+    let doing = format!("writing to {}", place.shown());
     let failed = |e| ExportError::lake(&doing, e);
-    let paths: Vec<PathBuf> = tasks.iter().map(|task| task.path.clone()).collect();
-    files.note(&paths).map_err(failed)?;
-    let folders: BTreeSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
+    files.note(&names).await?;
+    let folders: BTreeSet<&Path> = tasks.iter().filter_map(|task| task.path.parent()).collect();
     for folder in &folders {
         fault::step(folder).and_then(|()| fs::create_dir_all(folder)).map_err(failed)?;
     }
     let written = write_all(readers, &plans, &tasks, progress).await?;
     // A file's name is on disk when its folder is, and a folder's when the one above is.
-    let above: BTreeSet<&Path> = folders.iter().filter_map(|folder| folder.parent()).filter(|above| above.starts_with(root)).collect();
-    for folder in folders.into_iter().chain(above).chain([root]) {
-        fault::step(folder).and_then(|()| sync_folder(folder)).map_err(failed)?;
+    if let Some(root) = place.folder() {
+        let above: BTreeSet<&Path> = folders.iter().filter_map(|folder| folder.parent()).filter(|above| above.starts_with(root)).collect();
+        for folder in folders.into_iter().chain(above).chain([root]) {
+            fault::step(folder).and_then(|()| sync_folder(folder)).map_err(failed)?;
+        }
     }
-    let mut drafts: Vec<Draft> = plans.into_iter().map(|plan| Draft { root: root.to_owned(), plan, parts: Vec::new(), began }).collect();
-    for (task, written) in tasks.into_iter().zip(written) {
+    let mut drafts: Vec<Draft> = plans.into_iter().map(|plan| Draft { place: place.clone(), plan, parts: Vec::new(), began }).collect();
+    for ((task, name), written) in tasks.into_iter().zip(names).zip(written) {
         if written.rows > 0 {
-            drafts[task.dataset].add(task, &written)?;
+            drafts[task.dataset].add(task, name, &written)?;
         }
     }
     drafts.iter().try_for_each(|draft| if unverified { Ok(()) } else { draft.verify() })?;
+    if place.folder().is_none() {
+        let names = drafts.iter().flat_map(|draft| &draft.parts).map(|part| part.name.as_str());
+        futures_util::stream::iter(names).map(|name| place.send(name)).buffer_unordered(SENDS).try_collect::<()>().await?;
+    }
     Ok(drafts)
 }
 
 impl Draft {
-    fn add(&mut self, task: Task, written: &Written) -> Result<()> {
-        let folder = task.path.ancestors().nth(if task.day.is_some() { 2 } else { 1 }).unwrap_or(&task.path);
+    fn add(&mut self, task: Task, name: String, written: &Written) -> Result<()> {
+        let fields: Vec<Arc<Field>> = self.plan.columns.iter().map(|column| Arc::new(column.field())).collect();
         let add = Add {
-            path: task.path.strip_prefix(folder).unwrap_or(&task.path).display().to_string(),
+            path: name.split_once('/').map_or(name.as_str(), |(_, file)| file).to_owned(),
             partition_values: task.day.map(|day| HashMap::from([(DAY.to_owned(), Some(day.to_string()))])).unwrap_or_default(),
             size: i64::try_from(written.bytes).unwrap_or(i64::MAX),
             modification_time: Utc::now().timestamp_millis(),
             data_change: true,
-            stats: Some(stats::of_file(&task.path, &self.plan.columns, written)?),
+            stats: Some(stats::of_file(&task.path, &fields, written)?),
             tags: None,
             deletion_vector: None,
             base_row_id: None,
             default_row_commit_version: None,
             clustering_provider: None,
         };
-        self.parts.push(Part { day: task.day, rows: written.rows, file: task.path, add });
+        self.parts.push(Part { day: task.day, rows: written.rows, name, add });
         Ok(())
     }
 

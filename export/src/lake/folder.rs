@@ -1,75 +1,97 @@
-//! A lake's folder: its marker, which is also its lock, and what an export that was killed has left.
+//! A lake's marker, which says whose it is, and its lock. A folder's lock is one of the system's on the
+//! marker, an object store's is a [`Lease`].
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use object_store::PutMode;
 use serde_json::{Value, json};
-use url::Url;
 
+use super::later;
 use super::store::{is_draft, put_file};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::fault;
+use crate::place::Place;
+use crate::place::lease::{LOCK, Lease};
 
-/// Says that a folder is a lake of this crate's and of which source, and is locked by the exporter at work.
+/// Says that a place is a lake of this crate's and of which source.
 const MARKER: &str = "_lake.json";
 /// What the marker calls this layout.
 const FORMAT: u64 = 1;
 
 /// While it lives, no other export writes into the lake.
-pub(super) struct Lock(File);
+enum Lock {
+    File(File),
+    Lease(Lease),
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing alone would leave it to a program that is just being started and still has the file open.
-        let _ = self.0.unlock();
-    }
-}
-
-/// The lake's folder, absolute.
-pub(super) fn folder(lake: &str) -> Result<PathBuf> {
-    let path = match lake.split_once("://") {
-        Some(("file", _)) => Url::parse(lake).ok().and_then(|url| url.to_file_path().ok()),
-        Some((scheme, _)) => {
-            let message = format!("lakes on {scheme}:// are not supported yet; name a folder");
-            return Err(ExportError::new(ExportErrorKind::Config, message));
+        if let Self::File(file) = self {
+            // Closing alone would leave it to a program that is just being started and still has the file open.
+            let _ = file.unlock();
         }
-        None => std::path::absolute(lake).ok(),
-    };
-    // The Delta library decodes a path once too often.
-    if path.as_deref().is_some_and(|p| p.to_string_lossy().contains('%')) {
-        return Err(ExportError::new(
-            ExportErrorKind::Config,
-            format!("the path '{lake}' holds a %, which Delta readers take for an escape; name another folder"),
-        ));
     }
-    path.ok_or_else(|| ExportError::new(ExportErrorKind::Config, format!("'{lake}' is neither a folder nor a file:// URL")))
 }
 
 /// A lake that is locked. One that this made is gone when it is dropped, unless it was [kept](Entered::keep).
 pub(super) struct Entered {
-    root: PathBuf,
+    place: Place,
     /// Folders that were not there, the innermost first.
     folders: Vec<PathBuf>,
-    marker: Option<PathBuf>,
+    /// The marker was not there.
+    made: bool,
     /// Dropped last.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl Entered {
     /// Something is about to be published.
     pub(super) fn keep(&mut self) {
         self.folders.clear();
-        self.marker = None;
+        self.made = false;
+    }
+
+    /// Makes sure that the lake is still held.
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.lock {
+            Some(Lock::Lease(lease)) => lease.check(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of the lake, and comes back when that is done.
+    pub(super) async fn leave(mut self) {
+        if let Some(Lock::Lease(lease)) = &mut self.lock {
+            if std::mem::take(&mut self.made)
+                && let Err(e) = self.place.remove(MARKER).await
+            {
+                tracing::warn!("{e}");
+            }
+            lease.release().await;
+        }
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if fault::killed(&self.root) {
+        let Some(root) = self.place.folder() else {
+            if let (true, Some(lock)) = (self.made, self.lock.take()) {
+                let place = self.place.clone();
+                later(async move {
+                    if let Err(e) = place.remove(MARKER).await {
+                        tracing::warn!("{e}");
+                    }
+                    drop(lock);
+                });
+            }
+            return;
+        };
+        if fault::killed(root) {
             return;
         }
-        if let Some(marker) = &self.marker {
-            let _ = fs::remove_file(marker);
+        if self.made {
+            let _ = fs::remove_file(root.join(MARKER));
         }
         for folder in &self.folders {
             let _ = fs::remove_dir(folder);
@@ -77,8 +99,30 @@ impl Drop for Entered {
     }
 }
 
-/// Makes sure that the folder is a lake of this source, or makes it one, and locks it.
-pub(super) fn enter(root: &Path, source: Option<&str>) -> Result<Entered> {
+/// Makes sure that the place is a lake of this source, or makes it one, and locks it.
+pub(super) async fn enter(place: &Place, source: Option<&str>) -> Result<Entered> {
+    if let Some(root) = place.folder() {
+        return enter_folder(place, root, source).await;
+    }
+    let mut is_there = look(place, source).await?;
+    place.make_room()?;
+    let lease = Lease::take(place).await?;
+    let mut entered = Entered { place: place.clone(), folders: Vec::new(), made: false, lock: Some(Lock::Lease(lease)) };
+    if !is_there {
+        // Another one may have been quicker.
+        is_there = look(place, source).await?;
+    }
+    if !is_there {
+        place
+            .put(MARKER, marker(source), PutMode::Create)
+            .await
+            .map_err(|e| ExportError::lake(&format!("the lake {}", place.shown()), e))?;
+        entered.made = true;
+    }
+    Ok(entered)
+}
+
+async fn enter_folder(place: &Place, root: &Path, source: Option<&str>) -> Result<Entered> {
     let doing = format!("the lake {}", root.display());
     let failed = |e| ExportError::lake(&doing, e);
     let busy = || {
@@ -86,29 +130,28 @@ pub(super) fn enter(root: &Path, source: Option<&str>) -> Result<Entered> {
         Err(ExportError::new(ExportErrorKind::Conflict, message))
     };
     let folders = root.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
-    let mut entered = Entered { root: root.to_owned(), folders, marker: None, _lock: None };
+    let mut entered = Entered { place: place.clone(), folders, made: false, lock: None };
     fs::create_dir_all(root).map_err(failed)?;
-    let marker = root.join(MARKER);
+    let path = root.join(MARKER);
     let mut is_mine = false;
-    if !look(root, source)? {
-        let text = json!({"format": FORMAT, "layout": "one Delta table a folder", "source": source});
-        match put_file(&marker, &[format!("{text}\n").as_bytes()], true) {
+    if !look(place, source).await? {
+        match put_file(&path, &[&marker(source)], true) {
             // Another exporter was quicker.
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => look(root, source).map(drop)?,
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => look(place, source).await.map(drop)?,
             made => made.map(|()| is_mine = true).map_err(failed)?,
         }
     }
-    let file = File::options().read(true).write(true).open(&marker).map_err(failed)?;
+    let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         // The one who held it has taken the lake away again that he had made.
-        Ok(()) if !is_at(&file, &marker) => return busy(),
+        Ok(()) if !is_at(&file, &path) => return busy(),
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return busy(),
         Err(TryLockError::Error(e)) => return Err(failed(e)),
     }
     // Whoever has the lock, has what he made to himself.
-    entered.marker = is_mine.then_some(marker);
-    entered._lock = Some(Lock(file));
+    entered.made = is_mine;
+    entered.lock = Some(Lock::File(file));
     Ok(entered)
 }
 
@@ -124,32 +167,43 @@ fn is_at(file: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// Whether the folder is a lake of this source; `false` where nothing is there yet.
-pub(super) fn look(root: &Path, source: Option<&str>) -> Result<bool> {
-    let doing = format!("the lake {}", root.display());
-    let failed = |e| ExportError::lake(&doing, e);
-    let text = match fs::read(root.join(MARKER)) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let entries = match fs::read_dir(root) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-                entries => entries.map_err(failed)?,
-            };
-            for entry in entries {
-                let name = entry.map_err(failed)?.file_name();
-                let name = name.to_string_lossy();
-                // A marker that was being made.
-                if !is_draft(&name) {
-                    let message = format!("{doing} holds something else ({name}); name an empty folder");
-                    return Err(ExportError::new(ExportErrorKind::Lake, message));
-                }
+fn marker(source: Option<&str>) -> Vec<u8> {
+    format!("{}\n", json!({"format": FORMAT, "layout": "one Delta table a folder", "source": source})).into_bytes()
+}
+
+/// Locks a lake that is one, whatever its source.
+pub(super) async fn lock(place: &Place) -> Result<Entered> {
+    must_be_lake(place).await?;
+    let mut entered = enter(place, None).await?;
+    entered.keep();
+    Ok(entered)
+}
+
+/// Makes sure that the place is a lake.
+pub(super) async fn must_be_lake(place: &Place) -> Result<()> {
+    if look(place, None).await? {
+        return Ok(());
+    }
+    let message = format!("there is no lake at {}; `hitherto export --lake` makes one", place.shown());
+    Err(ExportError::new(ExportErrorKind::Config, message))
+}
+
+/// Whether the place is a lake of this source; `false` where nothing is there yet.
+pub(super) async fn look(place: &Place, source: Option<&str>) -> Result<bool> {
+    let doing = format!("the lake {}", place.shown());
+    let Some(text) = read_marker(place, &doing).await? else {
+        // A marker, or a lock, that was being made.
+        let strange = entries(place, &doing).await?.into_iter().find(|name| !is_draft(name) && name != LOCK);
+        return match strange {
+            None => Ok(false),
+            Some(name) => {
+                let message = format!("{doing} holds something else ({}); name an empty folder", name.trim_end_matches('/'));
+                Err(ExportError::new(ExportErrorKind::Lake, message))
             }
-            return Ok(false);
-        }
-        Err(e) => return Err(failed(e)),
+        };
     };
     let marker: Value = serde_json::from_slice(&text)
-        .map_err(|e| failed(e.into()).with("its _lake.json is no JSON; restore it, or name another folder"))?;
+        .map_err(|e| ExportError::lake(&doing, e).with("its _lake.json is no JSON; restore it, or name another folder"))?;
     match marker["format"].as_u64() {
         Some(format) if format <= FORMAT => {}
         _ => {
@@ -167,4 +221,24 @@ pub(super) fn look(root: &Path, source: Option<&str>) -> Result<bool> {
         return Err(ExportError::new(ExportErrorKind::Conflict, message));
     }
     Ok(true)
+}
+
+async fn read_marker(place: &Place, doing: &str) -> Result<Option<Vec<u8>>> {
+    let Some(root) = place.folder() else {
+        return Ok(place.read(MARKER).await?.map(|(text, _)| text.to_vec()));
+    };
+    match fs::read(root.join(MARKER)) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(ExportError::lake(doing, e)),
+    }
+}
+
+async fn entries(place: &Place, doing: &str) -> Result<Vec<String>> {
+    let Some(root) = place.folder() else { return place.entries().await };
+    let failed = |e| ExportError::lake(doing, e);
+    match fs::read_dir(root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries.map_err(failed)?.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect(),
+    }
 }

@@ -1,32 +1,33 @@
 //! What a lake holds of a dataset: the newest version of its Delta table.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 
 use arrow::array::AsArray;
 use arrow::compute::cast;
 use arrow::datatypes::DataType as ArrowType;
 use chrono::NaiveDate;
 use deltalake_core::kernel::{Remove, StructField};
-use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use deltalake_core::{DeltaTable, DeltaTableError};
 use futures_util::TryStreamExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
-use url::Url;
 use uuid::Uuid;
 
 use super::DAY;
-use super::store::Synced;
 use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::place::Place;
 
 /// Features of the Delta protocol that change nothing for who writes as this crate does.
 const FEATURES: [&str; 3] = ["appendOnly", "invariants", "timestampNtz"];
 
 /// A table's newest version.
 pub(super) struct Held {
-    pub(super) path: PathBuf,
+    place: Place,
+    /// The dataset.
+    name: String,
     pub(super) table: DeltaTable,
     pub(super) version: u64,
     /// Its files by day; `None` for files without one.
@@ -43,20 +44,13 @@ pub(super) struct HeldFile {
 
 impl Held {
     /// The newest version of a dataset's table; `None` where there is no table.
-    pub(super) async fn load(root: &Path, dataset: &str) -> Result<Option<Self>> {
-        let path = root.join(dataset);
-        let doing = format!("reading the table {}", path.display());
+    pub(super) async fn load(place: &Place, dataset: &str) -> Result<Option<Self>> {
+        let doing = format!("reading the table {}", place.shown_in(dataset));
         let failed = |e: DeltaTableError| ExportError::lake(&doing, e);
-        let log = path.join("_delta_log");
-        match fs::read_dir(&log)
-            .map(|mut entries| entries.any(|e| e.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "json" || x == "parquet"))))
-        {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(ExportError::lake(&format!("reading {}", log.display()), e)),
+        if !place.has_log(dataset).await? {
+            return Ok(None);
         }
-        let mut table = open(&path)?;
+        let mut table = place.table(dataset)?;
         table.load().await.map_err(|e| understood(failed(e)))?;
         let state = table.snapshot().map_err(failed)?;
         let version = state.version();
@@ -68,14 +62,14 @@ impl Held {
             days.entry(day.and_then(|day| day.parse().ok())).or_default().push(HeldFile { rows, remove });
         }
         let entry = table.log_store().read_commit_entry(version).await.map_err(failed)?.unwrap_or_default();
-        let held = Self { path, table, version, days, notes: notes(&entry) };
+        let held = Self { place: place.clone(), name: dataset.to_owned(), table, version, days, notes: notes(&entry) };
         held.check_protocol()?;
         Ok(Some(held))
     }
 
     /// A table that asks for what this crate doesn't know is left alone.
     fn check_protocol(&self) -> Result<()> {
-        let doing = format!("the table {}", self.path.display());
+        let doing = format!("the table {}", self.shown());
         let state = self.table.snapshot().map_err(|e| ExportError::lake(&doing, e))?;
         let protocol = serde_json::to_value(state.protocol()).map_err(|e| ExportError::lake(&doing, e))?;
         let version = |key: &str| protocol[key].as_i64().unwrap_or(i64::MAX);
@@ -103,8 +97,12 @@ impl Held {
         ))
     }
 
+    fn shown(&self) -> String {
+        self.place.shown_in(&self.name)
+    }
+
     pub(super) fn fields(&self) -> Result<Vec<StructField>> {
-        let state = self.table.snapshot().map_err(|e| ExportError::lake(&format!("reading the table {}", self.path.display()), e))?;
+        let state = self.table.snapshot().map_err(|e| ExportError::lake(&format!("reading the table {}", self.shown()), e))?;
         Ok(state.schema().fields().cloned().collect())
     }
 
@@ -114,7 +112,7 @@ impl Held {
         if let Some(version) = self.notes.get(app) {
             return Ok(Some(*version));
         }
-        let doing = format!("reading the table {}", self.path.display());
+        let doing = format!("reading the table {}", self.shown());
         let state = self.table.snapshot().map_err(|e| ExportError::lake(&doing, e))?;
         state.transaction_version(self.table.log_store().as_ref(), app).await.map_err(|e| ExportError::lake(&doing, e))
     }
@@ -131,7 +129,7 @@ impl Held {
 
     /// Every data file that this version shows, or says was shown.
     pub(super) async fn named(&self) -> Result<HashSet<String>> {
-        let doing = format!("reading the table {}", self.path.display());
+        let doing = format!("reading the table {}", self.shown());
         let state = self.table.snapshot().map_err(|e| ExportError::lake(&doing, e))?;
         let gone =
             state.all_tombstones(self.table.log_store().as_ref()).map_ok(|file| file.path().to_string()).try_collect::<Vec<_>>().await;
@@ -141,12 +139,15 @@ impl Held {
     }
 
     /// The batches that the files of a day have rows of.
-    pub(super) fn batches(&self, day: NaiveDate, column: &str) -> Result<HashSet<Uuid>> {
+    pub(super) async fn batches(&self, day: NaiveDate, column: &str) -> Result<HashSet<Uuid>> {
         let mut batches = HashSet::new();
         for file in self.days.get(&Some(day)).into_iter().flatten() {
-            let path = self.path.join(&file.remove.path);
-            read_batches(&path, column, &mut batches)
-                .map_err(|why| ExportError::new(ExportErrorKind::Lake, format!("reading the batches in {}: {why}", path.display())))?;
+            let path = self.place.fetch(&format!("{}/{}", self.name, file.remove.path)).await?;
+            let read = read_batches(&path, column, &mut batches);
+            self.place.forget(&path);
+            read.map_err(|why| {
+                ExportError::new(ExportErrorKind::Lake, format!("reading the batches in {}/{}: {why}", self.shown(), file.remove.path))
+            })?;
         }
         Ok(batches)
     }
@@ -174,20 +175,6 @@ fn read_batches(path: &Path, column: &str, batches: &mut HashSet<Uuid>) -> std::
         }
     }
     Ok(())
-}
-
-/// A table, not yet loaded.
-pub(super) fn open(path: &Path) -> Result<DeltaTable> {
-    let url = url_of(path)?;
-    DeltaTableBuilder::from_url(url.clone())
-        .map(|builder| builder.with_storage_backend(Synced::new(), url))
-        .and_then(DeltaTableBuilder::build)
-        .map_err(|e| ExportError::lake(&format!("opening the table {}", path.display()), e))
-}
-
-pub(super) fn url_of(path: &Path) -> Result<Url> {
-    Url::from_directory_path(path)
-        .map_err(|()| ExportError::new(ExportErrorKind::Config, format!("{} is not an absolute path", path.display())))
 }
 
 /// The library's words for a table of a later protocol say what, but not what to do.

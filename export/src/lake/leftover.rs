@@ -4,90 +4,135 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::held::Held;
-use super::store::{is_draft, put_file};
+use super::later;
+use super::store::is_draft;
 use crate::error::{ExportError, Result};
 use crate::fault;
+use crate::place::Place;
 
 /// Names the data files of the export at work, one a line.
 const UNFINISHED: &str = "_unfinished";
 
-/// Data files that no commit shows yet; removed when they are given up.
+/// Data files that no commit shows yet, by their names in the lake; removed when they are given up.
 pub(super) struct Files {
-    root: PathBuf,
-    paths: Vec<PathBuf>,
+    place: Place,
+    names: Vec<String>,
     noted: bool,
 }
 
 impl Files {
     /// None yet; the lake is locked.
-    pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), paths: Vec::new(), noted: false }
+    pub(super) fn new(place: &Place) -> Self {
+        Self { place: place.clone(), names: Vec::new(), noted: false }
     }
 
     /// Notes files that are about to be written.
-    pub(super) fn note(&mut self, paths: &[PathBuf]) -> io::Result<()> {
-        self.paths.extend_from_slice(paths);
-        let lines: Vec<String> = self.paths.iter().filter_map(|p| Some(p.strip_prefix(&self.root).ok()?.display().to_string())).collect();
-        if lines.is_empty() {
+    pub(super) async fn note(&mut self, names: &[String]) -> Result<()> {
+        self.names.extend_from_slice(names);
+        if self.names.is_empty() {
             return Ok(());
         }
         self.noted = true;
-        put_file(&self.root.join(UNFINISHED), &[lines.join("\n").as_bytes(), b"\n"], false)
+        self.place.write(UNFINISHED, format!("{}\n", self.names.join("\n"))).await
     }
 
     /// Files that a version shows: they are no longer anybody's to remove.
-    pub(super) fn published(&mut self, shown: impl Fn(&Path) -> bool) {
-        self.paths.retain(|path| !shown(path));
+    pub(super) fn published(&mut self, shown: impl Fn(&str) -> bool) {
+        self.names.retain(|name| !shown(name));
+    }
+
+    /// Nobody knows whether a version shows them: the next export finds out.
+    pub(super) fn leave(&mut self) {
+        self.names.clear();
+        self.noted = false;
+    }
+
+    /// Removes those that no version shows, and the note; comes back when that is done.
+    pub(super) async fn end(mut self) {
+        if self.place.folder().is_none() {
+            end(self.place.clone(), std::mem::take(&mut self.names), std::mem::take(&mut self.noted)).await;
+        }
     }
 }
 
 impl Drop for Files {
     fn drop(&mut self) {
-        if fault::killed(&self.root) {
+        let (names, noted) = (std::mem::take(&mut self.names), std::mem::take(&mut self.noted));
+        let Some(root) = self.place.folder() else {
+            if noted {
+                later(end(self.place.clone(), names, noted));
+            }
+            return;
+        };
+        if fault::killed(root) {
             return;
         }
-        remove(&self.paths);
-        if self.noted {
-            let _ = fs::remove_file(self.root.join(UNFINISHED));
+        remove(&names.iter().map(|name| root.join(name)).collect::<Vec<_>>());
+        if noted {
+            let _ = fs::remove_file(root.join(UNFINISHED));
+        }
+    }
+}
+
+/// Objects that were given up. Where that fails, the note stays, and the next export tries again.
+async fn end(place: Place, names: Vec<String>, noted: bool) {
+    let removed = place.remove_all(names).await;
+    if noted {
+        let ended = match removed {
+            Ok(_) => place.remove(UNFINISHED).await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = ended {
+            tracing::warn!("what this export has left in {} is removed by the next one: {e}", place.shown());
         }
     }
 }
 
 /// Removes what the last export has left, if it did not come to its end. The lake is locked, so nobody's
 /// files are under way.
-pub(super) async fn tidy(root: &Path) -> Result<()> {
-    let note = root.join(UNFINISHED);
-    remove_drafts(root);
-    let doing = format!("removing what an export that did not end has left in {}", root.display());
-    let failed = |e| ExportError::lake(&doing, e);
-    let text = match fs::read_to_string(&note) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(failed(e)),
-    };
+pub(super) async fn tidy(place: &Place) -> Result<()> {
+    if let Some(root) = place.folder() {
+        remove_drafts(root);
+    }
+    let doing = format!("removing what an export that did not end has left in {}", place.shown());
+    let Some((text, _)) = place.read(UNFINISHED).await? else { return Ok(()) };
+    let text = String::from_utf8_lossy(&text);
     let mut by_table = BTreeMap::<&str, Vec<&str>>::new();
     for (table, file) in text.lines().filter_map(|line| line.split_once('/')) {
         by_table.entry(table).or_default().push(file);
     }
     let mut left = Vec::new();
     for (table, files) in by_table {
-        let named = match Held::load(root, table).await? {
+        let named = match Held::load(place, table).await? {
             Some(held) => held.named().await?,
             None => Default::default(),
         };
-        remove_drafts(&root.join(table));
-        remove_drafts(&root.join(table).join("_delta_log"));
-        left.extend(files.into_iter().filter(|file| !named.contains(*file)).map(|file| root.join(table).join(file)));
+        if let Some(root) = place.folder() {
+            remove_drafts(&root.join(table));
+            remove_drafts(&root.join(table).join("_delta_log"));
+        }
+        left.extend(files.into_iter().filter(|file| !named.contains(*file)).map(|file| format!("{table}/{file}")));
     }
-    let count = left.iter().filter(|file| file.exists()).count();
-    remove(&left);
-    fs::remove_file(&note).map_err(failed)?;
+    let count = match place.folder() {
+        Some(root) => {
+            let left: Vec<PathBuf> = left.iter().map(|name| root.join(name)).collect();
+            let count = left.iter().filter(|file| file.exists()).count();
+            remove(&left);
+            fs::remove_file(root.join(UNFINISHED)).map_err(|e| ExportError::lake(&doing, e))?;
+            count
+        }
+        None => {
+            let count = left.len();
+            place.remove_all(left).await?;
+            place.remove(UNFINISHED).await?;
+            count
+        }
+    };
     if count > 0 {
-        tracing::info!("removed {count} files of an export into {} that did not come to its end", root.display());
+        tracing::info!("removed {count} files of an export into {} that did not come to its end", place.shown());
     }
     Ok(())
 }

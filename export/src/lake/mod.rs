@@ -1,32 +1,45 @@
 //! A lake: one Delta table a dataset.
 
+mod bound;
 mod commit;
+mod compact;
 mod draft;
 mod folder;
 mod held;
+mod history;
 mod ledger;
 mod leftover;
+mod merge;
+mod object;
 mod plan;
 mod stats;
-mod store;
+pub(crate) mod store;
+mod table;
+mod vacuum;
+mod verify;
 mod versions;
 mod watermark;
 
-use std::path::Path;
+use std::future::Future;
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
 use tokio::sync::RwLock;
 use tokio_postgres::Client;
 
+pub use self::compact::{CompactOptions, Compacted, compact_lake};
 use self::draft::Draft;
-use self::folder::{Entered, enter, folder, look};
+use self::folder::{Entered, enter, look};
 use self::held::Held;
+pub use self::history::{History, Version, lake_history};
 use self::leftover::{Files, tidy};
 use self::plan::Plan;
+pub use self::vacuum::{VacuumOptions, Vacuumed, vacuum_lake};
+pub use self::verify::{Finding, Verified, VerifiedTable, VerifyOptions, compare_with_ledger, verify_lake};
 use self::watermark::Server;
 use crate::dataset::{Dataset, Exported, Options, Planned};
 use crate::error::{ExportError, Result};
+use crate::place::Place;
 use crate::readers::Readers;
 use crate::snapshot::{OnProgress, Snapshot};
 
@@ -47,7 +60,8 @@ static PUBLISHING: RwLock<()> = RwLock::const_new(());
 /// Days that the lake has and the database has dropped ([`Dataset::dropped_before`]) stay; rows that came
 /// to them since are added.
 ///
-/// `lake` is a folder, made if missing, or a `file://` URL. A future that is dropped before the first
+/// `lake` is a folder, made if missing, a `file://` URL, or `s3://bucket/prefix` with what the usual `AWS_` variables
+/// say. A future that is dropped before the first
 /// commit publishes nothing; from there on the rest is published all the same: see
 /// [`publishing_ended`].
 ///
@@ -65,18 +79,21 @@ pub async fn export_lake(
     for dataset in datasets {
         dataset.check()?;
     }
-    let root = folder(lake)?;
-    let mut entered = enter(&root, options.source.as_deref())?;
-    tidy(&root).await?;
+    let place = Place::new(lake)?;
+    let mut entered = enter(&place, options.source.as_deref()).await?;
+    tidy(&place).await?;
     let readers = Readers::open(client, datasets, options).await?;
-    let plans = plan(&readers.snapshot, &root, datasets, options).await?;
-    let mut files = Files::new(&root);
-    let drafts = draft::write(&readers, &root, began, plans, options.unverified, &mut files, progress).await?;
+    let plans = plan(&readers.snapshot, &place, datasets, options).await?;
+    let mut files = Files::new(&place);
+    let drafts = draft::write(&readers, &place, began, plans, options.unverified, &mut files, progress).await?;
     readers.close().await?;
     let publishing = PUBLISHING.read().await;
     let task = tokio::spawn(async move {
-        let _publishing = publishing;
-        publish(&root, drafts, files, &mut entered).await
+        let published = publish(&place, &mut entered, drafts, &mut files).await;
+        files.end().await;
+        entered.leave().await;
+        drop(publishing);
+        published
     });
     task.await.unwrap_or_else(|e| Err(ExportError::lake("publishing the lake", e)))
 }
@@ -89,16 +106,16 @@ pub async fn plan_lake(client: &mut Client, lake: &str, datasets: &[Dataset], op
     for dataset in datasets {
         dataset.check()?;
     }
-    let root = folder(lake)?;
-    look(&root, options.source.as_deref())?;
+    let place = Place::new(lake)?;
+    look(&place, options.source.as_deref()).await?;
     let snapshot = Snapshot::open(client, datasets).await?;
-    let plans = plan(&snapshot, &root, datasets, options).await?;
+    let plans = plan(&snapshot, &place, datasets, options).await?;
     snapshot.close().await?;
     Ok(plans.iter().map(Plan::told).collect())
 }
 
-async fn plan(snapshot: &Snapshot<'_>, root: &Path, datasets: &[Dataset], options: &Options) -> Result<Vec<Plan>> {
-    let held = try_join_all(datasets.iter().map(|dataset| Held::load(root, &dataset.name))).await?;
+async fn plan(snapshot: &Snapshot<'_>, place: &Place, datasets: &[Dataset], options: &Options) -> Result<Vec<Plan>> {
+    let held = try_join_all(datasets.iter().map(|dataset| Held::load(place, &dataset.name))).await?;
     let server = Server::read(snapshot, options.identity.as_deref()).await?;
     if let Some(server) = &server {
         server.warn_of_lag(snapshot, options.lag.as_deref()).await?;
@@ -110,12 +127,26 @@ async fn plan(snapshot: &Snapshot<'_>, root: &Path, datasets: &[Dataset], option
     Ok(plans)
 }
 
-/// Makes sure that a lake can be written to from this source, and makes the folder if it is missing.
+/// Makes sure that a lake can be written to from this source, and makes it if it is missing.
 ///
 /// # Errors
 /// As [`export_lake`]'s, before it reads anything.
-pub fn check_lake(lake: &str, source: &str) -> Result<()> {
-    enter(&folder(lake)?, Some(source)).map(|mut entered| entered.keep())
+pub async fn check_lake(lake: &str, source: &str) -> Result<()> {
+    let mut entered = enter(&Place::new(lake)?, Some(source)).await?;
+    entered.keep();
+    entered.leave().await;
+    Ok(())
+}
+
+/// Does what is left to do for somebody who can't wait for it; [`publishing_ended`] waits.
+pub(crate) fn later(work: impl Future<Output = ()> + Send + 'static) {
+    let held = PUBLISHING.try_read();
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move {
+            work.await;
+            drop(held);
+        });
+    }
 }
 
 /// Waits until no export of this process is between its first and its last commit.
@@ -123,7 +154,7 @@ pub async fn publishing_ended() {
     drop(PUBLISHING.write().await);
 }
 
-async fn publish(root: &Path, drafts: Vec<Draft>, mut files: Files, entered: &mut Entered) -> Result<Vec<Exported>> {
+async fn publish(place: &Place, entered: &mut Entered, drafts: Vec<Draft>, files: &mut Files) -> Result<Vec<Exported>> {
     for draft in &drafts {
         draft.try_log()?;
     }
@@ -131,7 +162,11 @@ async fn publish(root: &Path, drafts: Vec<Draft>, mut files: Files, entered: &mu
     let mut exported: Vec<Exported> = Vec::with_capacity(drafts.len());
     let mut left: Vec<String> = drafts.iter().map(|d| d.plan.dataset.name.clone()).collect();
     for draft in drafts {
-        match draft.commit(&mut files).await {
+        let committed = match entered.check() {
+            Ok(()) => draft.commit(files).await,
+            Err(e) => Err(e),
+        };
+        match committed {
             Ok(done) => exported.push(done),
             Err(error) if exported.is_empty() => return Err(error),
             Err(error) => {
@@ -142,6 +177,6 @@ async fn publish(root: &Path, drafts: Vec<Draft>, mut files: Files, entered: &mu
         }
         left.remove(0);
     }
-    versions::note(root, &exported)?;
+    versions::note(place, &exported).await?;
     Ok(exported)
 }

@@ -216,7 +216,7 @@ impl Plan {
             count(snapshot, &self.dataset, run, None, &mut counts).await?;
         }
         counts.retain(|day, _| old.contains(day));
-        self.take_added(&counts)?;
+        self.take_added(&counts).await?;
         (self.mode, self.reason) = match self.days.len() {
             0 => (Mode::Unchanged, "nothing new".to_owned()),
             1 => (Mode::Incremental, "1 day has new rows".to_owned()),
@@ -249,7 +249,7 @@ impl Plan {
         if let Some(whole) = whole {
             let mut counts = Counts::new();
             count(snapshot, &self.dataset, range.before(whole), None, &mut counts).await?;
-            self.take_added(&counts)?;
+            self.take_added(&counts).await?;
         }
         Ok(())
     }
@@ -273,7 +273,7 @@ impl Plan {
         let kept = |day: &NaiveDate| !range.has(*day) || whole.is_some_and(|whole| *day < whole) || owed.days.contains_key(day);
         self.gone = self.held.iter().flat_map(|held| held.days.keys().flatten()).copied().filter(|day| !kept(day)).collect();
         self.take_whole(owed);
-        self.take_added(&old)
+        self.take_added(&old).await
     }
 
     /// Days that are read whole.
@@ -287,7 +287,7 @@ impl Plan {
 
     /// Days that the database may have dropped rows of: what the lake has of them stays, and what it doesn't have
     /// yet comes to it. A batch's rows of a day came all at once, so the lake has all of a batch that it has any of.
-    fn take_added(&mut self, counts: &Counts) -> Result<()> {
+    async fn take_added(&mut self, counts: &Counts) -> Result<()> {
         for (&day, by_batch) in counts {
             let rows: u64 = by_batch.values().sum();
             let held = self.held.as_ref().filter(|held| held.days.contains_key(&Some(day)));
@@ -306,7 +306,7 @@ impl Plan {
                 self.owed = self.owed.map(|(least, most)| (least + rows, most.saturating_add(rows)));
                 continue;
             };
-            let known = held.batches(day, column)?;
+            let known = held.batches(day, column).await?;
             let fresh: BTreeMap<Uuid, u64> =
                 by_batch.iter().filter_map(|(batch, rows)| Some(((*batch)?, *rows))).filter(|(batch, _)| !known.contains(batch)).collect();
             if !fresh.is_empty() {

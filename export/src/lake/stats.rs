@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{max, max_string, min, min_string};
@@ -18,7 +19,6 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::column::Column;
 use crate::error::{ExportError, Result};
 use crate::parquet_file::Written;
 
@@ -37,33 +37,34 @@ struct Statistics<'a> {
 }
 
 /// The statistics of a file that was just written, as the log has them: JSON.
-pub(super) fn of_file(file: &Path, columns: &[Column], written: &Written) -> Result<String> {
+pub(super) fn of_file(file: &Path, fields: &[Arc<Field>], written: &Written) -> Result<String> {
     let doing = format!("reading the footer of {}", file.display());
     let open = File::open(file).map_err(|e| ExportError::lake(&doing, e))?;
     let metadata = ParquetMetaDataReader::new().parse_and_finish(&open).map_err(|e| ExportError::lake(&doing, e))?;
     let mut statistics = Statistics {
         num_records: written.rows,
-        null_count: columns
+        null_count: fields
             .iter()
             .zip(&written.nulls)
-            .filter(|(column, _)| column.has_null_count())
-            .map(|(column, nulls)| (column.name.as_str(), *nulls))
+            // Those of a struct the log counts field by field.
+            .filter(|(field, _)| !matches!(field.data_type(), DataType::Struct(_)))
+            .map(|(field, nulls)| (field.name().as_str(), *nulls))
             .collect(),
         min_values: BTreeMap::new(),
         max_values: BTreeMap::new(),
     };
-    let schema = Schema::new(columns.iter().map(|column| plain(&column.field())).collect::<Vec<_>>());
-    for (at, column) in columns.iter().enumerate().take(INDEXED) {
-        let (least, most) = bounds(&metadata, &schema, &column.name, written.nans.at(at)).map_err(|e| ExportError::lake(&doing, e))?;
+    let schema = Schema::new(fields.iter().map(|field| plain(field)).collect::<Vec<_>>());
+    for (at, field) in fields.iter().enumerate().take(INDEXED) {
+        let (least, most) = bounds(&metadata, &schema, field.name(), written.nans.at(at)).map_err(|e| ExportError::lake(&doing, e))?;
         let raw = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
-        statistics.min_values.extend(raw(least).map(|value| (column.name.as_str(), value)));
-        statistics.max_values.extend(raw(most).map(|value| (column.name.as_str(), value)));
+        statistics.min_values.extend(raw(least).map(|value| (field.name().as_str(), value)));
+        statistics.max_values.extend(raw(most).map(|value| (field.name().as_str(), value)));
     }
     serde_json::to_string(&statistics).map_err(|e| ExportError::lake(&doing, e))
 }
 
 /// A dictionary's values have bounds as any text's.
-fn plain(field: &Field) -> Field {
+pub(super) fn plain(field: &Field) -> Field {
     match field.data_type() {
         DataType::Dictionary(_, values) => field.clone().with_data_type(values.as_ref().clone()),
         _ => field.clone(),
@@ -71,7 +72,12 @@ fn plain(field: &Field) -> Field {
 }
 
 /// A column's least and largest value, or bounds beyond them, as JSON; `None` where there is none to be had.
-fn bounds(metadata: &ParquetMetaData, schema: &Schema, name: &str, nans: bool) -> Result<(Option<String>, Option<String>), ParquetError> {
+pub(super) fn bounds(
+    metadata: &ParquetMetaData,
+    schema: &Schema,
+    name: &str,
+    nans: bool,
+) -> Result<(Option<String>, Option<String>), ParquetError> {
     let groups = || metadata.row_groups().iter();
     let bounded = |t: &DataType| {
         matches!(
@@ -106,7 +112,7 @@ fn bounds(metadata: &ParquetMetaData, schema: &Schema, name: &str, nans: bool) -
     Ok((least, most.filter(|_| !nans)))
 }
 
-fn render(least: &ArrayRef, most: &ArrayRef) -> (Option<String>, Option<String>) {
+pub(super) fn render(least: &ArrayRef, most: &ArrayRef) -> (Option<String>, Option<String>) {
     match least.data_type() {
         DataType::Int16 => both::<Int16Type>(least, most, |v| Some(v.to_string())),
         DataType::Int32 => both::<Int32Type>(least, most, |v| Some(v.to_string())),

@@ -21,10 +21,10 @@ use crate::file::sync_folder;
 
 /// Folders, with every file synced.
 #[derive(Debug)]
-pub(super) struct Synced(LocalFileSystem);
+pub(crate) struct Synced(LocalFileSystem);
 
 impl Synced {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(LocalFileSystem::new()))
     }
 

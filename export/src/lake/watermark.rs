@@ -155,6 +155,21 @@ pub(super) async fn joined(snapshot: &Snapshot<'_>, dataset: &Dataset, held: Opt
     Ok((same, vec![(JOINED_UPTO.to_owned(), largest.map_err(failed)?), (JOINED.to_owned(), all.map_err(failed)?)]))
 }
 
+/// What a note in the log is of.
+pub(super) enum Note<'a> {
+    /// How far the table has come in this history of transactions.
+    Watermark(&'a str),
+    Other,
+}
+
+/// Tells what a note is of by its application's name.
+pub(super) fn note(app: &str) -> Note<'_> {
+    match app.strip_prefix(APP).and_then(|rest| rest.strip_prefix(':')) {
+        Some(server) if ![FINGERPRINT, JOINED, JOINED_UPTO, ANCHOR].contains(&app) => Note::Watermark(server),
+        _ => Note::Other,
+    }
+}
+
 /// FNV-1a, cut to 63 bits: the same in every version of this program.
 fn hash(words: &[&str]) -> i64 {
     let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));

@@ -110,7 +110,7 @@ async fn play(args: &Args, config: &Config, database_is_named: bool, market: &Ma
     let store = Store::connect(config.clone()).await?;
     // A database of the user's own may be exported again later; the embedded one is the demo's.
     let source = if database_is_named { export::source(&*store.client().await?).await? } else { "the demo".to_owned() };
-    check_lake(&args.lake, &source).map_err(export::export_error)?;
+    check_lake(&args.lake, &source).await.map_err(export::export_error)?;
     let options = Options { source: Some(source), ..Options::default() };
     let bars = market.mark();
     if is_new(&store, &bars).await? {
