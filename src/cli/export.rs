@@ -15,10 +15,10 @@ use tokio_postgres::Client;
 use self::progress::Bar;
 use self::sessions::Sessions;
 use self::time::{Time, time};
-use super::Ending;
 use super::connect::Database;
 use super::dataset::{IDENTITY, LAG, datasets};
 use super::output::Output;
+use super::{Ending, Stop, interrupted};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -78,12 +78,13 @@ unchanged), reason, why (days by new, grown, late, added, asked), version, water
 pub(super) async fn run(args: Args, database: &Database, output: Output) -> Result<Ending> {
     let options = options(&args)?;
     let sessions = Sessions::new(&database.config()?);
+    let mut stop = Stop::listen();
     tokio::select! {
         // What it had under way is removed when it is dropped, before the sessions are ended.
         ended = export(args, options, &sessions, output) => return ended,
-        () = super::stopped() => {}
+        () = stop.asked() => {}
     }
-    let interrupted = super::interrupted();
+    let interrupted = interrupted(stop);
     sessions.cancel().await;
     Err(interrupted)
 }

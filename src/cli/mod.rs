@@ -136,11 +136,13 @@ pub fn main() -> ExitCode {
             Command::Export(args) => return export::run(args, &cli.database, output).await,
             _ => {}
         }
+        let mut stop = Stop::listen();
         tokio::select! {
-            ended = run(cli, output) => ended,
+            ended = run(cli, output) => return ended,
             // What was under way is rolled back by the server and by the guards that are dropped.
-            () = stopped() => Err(interrupted()),
+            () = stop.asked() => {}
         }
+        Err(interrupted(stop))
     });
     // A lake that is being published is published whole.
     runtime.block_on(hitherto_export::publishing_ended());
@@ -178,20 +180,43 @@ async fn run(cli: Cli, output: Output) -> Result<Ending> {
     }
 }
 
+/// Hears of Ctrl-C and of polite requests to end, also of those that come between two questions.
+struct Stop {
+    #[cfg(unix)]
+    signals: Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
+}
+
+impl Stop {
+    fn listen() -> Self {
+        Self {
+            #[cfg(unix)]
+            signals: {
+                use tokio::signal::unix::{SignalKind, signal};
+                signal(SignalKind::interrupt()).and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?))).ok()
+            },
+        }
+    }
+
+    /// Waits for the next.
+    async fn asked(&mut self) {
+        #[cfg(unix)]
+        if let Some((interrupt, terminate)) = &mut self.signals {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            return;
+        }
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
 /// Ctrl-C, or a polite request to end.
 async fn stopped() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        tokio::select! { _ = tokio::signal::ctrl_c() => {}, _ = terminate.recv() => {} }
-        return;
-    }
-    let _ = tokio::signal::ctrl_c().await;
+    Stop::listen().asked().await;
 }
 
 /// Whoever asks once more does not want to wait until everything is in order.
-fn interrupted() -> Error {
-    tokio::spawn(async {
-        stopped().await;
+fn interrupted(mut stop: Stop) -> Error {
+    tokio::spawn(async move {
+        stop.asked().await;
         std::process::exit(130);
     });
     Error::new(ErrorKind::Closed, "interrupted; nothing was left half done")
