@@ -13,7 +13,7 @@ use crate::shell::{self, Shell, code, document, words};
 async fn ingest(shell: &Shell, days_ago: i64, rows: i64) {
     let at = Utc::now() - TimeDelta::days(days_ago);
     let lines: Vec<String> = (0..rows)
-        .map(|n| json!({"module": "m", "checked_at": at.to_rfc3339(), "status": "healthy", "error_count": n}).to_string())
+        .map(|n| json!({"module": "m", "checked_at": at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true), "status": "healthy", "error_count": n}).to_string())
         .collect();
     let output = shell::run(&shell.url, shell.folder.path(), &["ingest", "health-check"], Some(lines.join("\n").as_bytes())).await;
     assert_eq!(code(&output), 0, "{}", words(&output));

@@ -103,11 +103,6 @@ impl Column {
         Ok(StructField::new(&self.name, self.mapping.delta().map_err(refuse)?, true))
     }
 
-    /// Whether the Delta log counts its NULLs as one number; those of a struct it counts field by field.
-    pub(crate) fn has_null_count(&self) -> bool {
-        !matches!(self.mapping.arrow(), DataType::Struct(_))
-    }
-
     /// What decodes its values.
     pub(crate) fn codec(&self) -> Box<dyn Codec> {
         self.mapping.codec()
