@@ -32,7 +32,7 @@ mod words;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::Field;
 use deltalake_core::kernel::StructField;
 use postgres_types::{Kind, Type};
 use tokio_postgres::Column as PgColumn;
