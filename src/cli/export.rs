@@ -200,7 +200,8 @@ pub(super) async fn lake_export(config: &Config, lake: &str, names: &[String], o
 
 async fn to_lake(sessions: &Sessions, lake: &str, datasets: &[Dataset], mut options: Options, output: Output) -> Result<Vec<Exported>> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~:".contains(c);
-    if !std::path::absolute(lake).is_ok_and(|path| path.to_string_lossy().chars().all(plain)) {
+    // A URL may hold what must not be told.
+    if !lake.contains("://") && !std::path::absolute(lake).is_ok_and(|path| path.to_string_lossy().chars().all(plain)) {
         tracing::warn!(
             "Polars' read_delta does not find tables whose path holds a space or the like, as that of {lake} does; other readers do"
         );

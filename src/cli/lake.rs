@@ -29,7 +29,10 @@ enum What {
     /// Show each table's versions: when, what was done, rows and files, how far they show the database
     History(Which),
     /// Look whether every file is there and as the log says; exit code 1 on a finding
-    #[command(after_help = "Exit codes: 0 all is as the log says; 1 a finding; 2 no lake, no such dataset or version; 3 out of reach")]
+    #[command(
+        disable_version_flag = true,
+        after_help = "Exit codes: 0 all is as the log says; 1 a finding; 2 no lake, no such dataset or version; 3 out of reach"
+    )]
     Verify(Verify),
     /// Remove files that no version shows which was the newest within --keep
     Vacuum(Vacuum),

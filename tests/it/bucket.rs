@@ -137,6 +137,18 @@ impl Bucket {
         live.into_iter().collect()
     }
 
+    /// The data files that any commit of a table has named.
+    pub(crate) async fn named(&self, lake: &str, table: &str) -> Vec<String> {
+        let mut named = Vec::new();
+        for log in self.list(&format!("{lake}/{table}/_delta_log/")).await.iter().filter(|log| log.ends_with(".json")) {
+            for line in self.get(log).await.unwrap().lines() {
+                let action: Value = serde_json::from_str(line).unwrap();
+                named.extend(action["add"]["path"].as_str().map(|path| format!("{lake}/{table}/{path}")));
+            }
+        }
+        named
+    }
+
     async fn request(&self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let auth = "AWS4-HMAC-SHA256 Credential=lake-key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";

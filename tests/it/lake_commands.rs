@@ -231,7 +231,7 @@ async fn compact_merges_what_sorts_between_and_columns_that_came_later() {
     let late = lab.store(&times).await;
     lab.client
         .execute(
-            "UPDATE r SET n = (n - $1) * 2 + 1, d = n * 0.000000000000000001, f = CASE n % 5 WHEN 0 THEN 'NaN' ELSE n END",
+            "UPDATE r SET n = (n - $1) * 2 + 1, d = n * 0.000000000000000001, f = CASE n % 5 WHEN 0 THEN 'NaN'::float8 ELSE n END WHERE n >= $1",
             &[&late[0]],
         )
         .await

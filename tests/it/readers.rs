@@ -32,7 +32,7 @@ async fn every_reader_sees_what_sql_sees() {
     let ingest = async |days_ago: i64, rows: i64| {
         let at = Utc::now() - TimeDelta::days(days_ago);
         let line = |n: i64| {
-            json!({"module": "late", "checked_at": (at + TimeDelta::microseconds(n)).to_rfc3339(), "status": "healthy", "error_count": n})
+            json!({"module": "late", "checked_at": (at + TimeDelta::microseconds(n)).to_rfc3339_opts(chrono::SecondsFormat::Micros, true), "status": "healthy", "error_count": n})
                 .to_string()
         };
         let text: Vec<String> = (0..rows).map(line).collect();

@@ -32,7 +32,7 @@ mod words;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::Field;
 use deltalake_core::kernel::StructField;
 use postgres_types::{Kind, Type};
 use tokio_postgres::Column as PgColumn;
@@ -101,11 +101,6 @@ impl Column {
     pub(crate) fn delta_field(&self) -> Result<StructField> {
         let refuse = |why| ExportError::new(ExportErrorKind::Unsupported, format!("{}: {why}", self.name));
         Ok(StructField::new(&self.name, self.mapping.delta().map_err(refuse)?, true))
-    }
-
-    /// Whether the Delta log counts its NULLs as one number; those of a struct it counts field by field.
-    pub(crate) fn has_null_count(&self) -> bool {
-        !matches!(self.mapping.arrow(), DataType::Struct(_))
     }
 
     /// What decodes its values.

@@ -114,8 +114,16 @@ async fn compact(place: &Place, lock: &Entered, table: Table, options: &CompactO
     for ((day, inputs), name) in days.iter().zip(&names) {
         let add = write(place, &table, sort, *day, inputs, name).await?;
         rows += inputs.iter().filter_map(|file| file.stats.num_records).sum::<u64>();
-        progress(Progress { dataset: &table.name, day: *day, rows, total_rows: Some(compacted.rows) });
         compacted.bytes_after += u64::try_from(add.size).unwrap_or_default();
+        progress(Progress {
+            dataset: &table.name,
+            day: *day,
+            rows,
+            total_rows: Some(compacted.rows),
+            bytes: compacted.bytes_after,
+            days: adds.len() as u64 + 1,
+            total_days: compacted.days,
+        });
         adds.push(add);
     }
     if let Some(root) = place.folder() {

@@ -141,7 +141,7 @@ pub fn compare_with_ledger(planned: &[Planned]) -> Vec<Finding> {
 
 async fn files(place: &Place, table: &Table, deep: bool, progress: OnProgress<'_>) -> Result<Vec<Finding>> {
     let there: HashMap<String, u64> = place.list(&table.name).await?.into_iter().map(|(name, meta)| (name, meta.size)).collect();
-    let (mut findings, mut rows) = (Vec::new(), 0);
+    let (mut findings, mut rows, mut bytes, mut done) = (Vec::new(), 0, 0, 0);
     let total = Some(table.files.iter().filter_map(|file| file.stats.num_records).sum());
     let looks = table.files.iter().map(|file| {
         let there = there.get(&file.path).copied();
@@ -152,7 +152,10 @@ async fn files(place: &Place, table: &Table, deep: bool, progress: OnProgress<'_
         let finding = |what| Finding { dataset: table.name.clone(), file: Some(file.path.clone()), what };
         findings.extend(wrong?.into_iter().map(finding));
         rows += file.stats.num_records.unwrap_or_default();
-        progress(Progress { dataset: &table.name, day: file.day, rows, total_rows: total });
+        bytes += file.size;
+        done += 1;
+        let total_days = table.files.len() as u64;
+        progress(Progress { dataset: &table.name, day: file.day, rows, total_rows: total, bytes, days: done, total_days });
     }
     Ok(findings)
 }
