@@ -160,7 +160,7 @@ impl Draft {
 
 /// Writes a checkpoint after every so many versions. Without it all is well, too.
 pub(super) async fn checkpoint_if_due(place: &Place, table: &str, version: u64) {
-    if (version + 1) % CHECKPOINT_EVERY == 0
+    if (version + 1).is_multiple_of(CHECKPOINT_EVERY)
         && let Err(e) = checkpoint(place, table, version).await
     {
         tracing::warn!("version {version} of {} is there, but a checkpoint of it could not be written: {e}", place.shown_in(table));
