@@ -31,7 +31,7 @@ async fn wrong_use_is_told_with_the_documented_exit_code() {
         (vec!["export", "--lake", file], 2, "a-file"),
         (vec!["export", "--lake", &below], 2, "a-file/lake"),
         (vec!["export", "--lake", "/proc/lake"], 2, "/proc/lake"),
-        (vec!["export", "--lake", "s3://bucket"], 2, "s3:// are not supported"),
+        (vec!["export", "--lake", "gs://bucket"], 2, "not supported"),
         (vec!["export", "--lake", "l", "--dataset", "orders"], 2, "there is no dataset 'orders'; did you mean order_event?"),
         (vec!["export", "--lake", "l", "--from", "2026-02-01", "--to", "2026-01-01"], 2, "must lie before"),
         (vec!["export", "--lake", "l", "--from", "yesterday"], 2, "write 2026-01-31"),

@@ -98,7 +98,8 @@ async fn what_keeps_a_bucket_from_being_used_is_told() {
     ingest(&shell, 1, 1).await;
     let lake = "s3://lakes/a/lake";
     let nobody = format!("http://127.0.0.1:{}", harness::free_port());
-    let cases: &[(&str, &[(&'static str, &str)], i32, &str)] = &[
+    type Case<'a> = (&'a str, &'a [(&'static str, &'a str)], i32, &'a str);
+    let cases: &[Case<'_>] = &[
         ("s3://nope/lake", &[], 2, "no such bucket"),
         (lake, &[("AWS_ACCESS_KEY_ID", "nobodys-key")], 4, "InvalidAccessKeyId"),
         (lake, &[("AWS_ACCESS_KEY_ID", "reader-key")], 4, "AccessDenied"),
