@@ -19,7 +19,7 @@ fn start(url: &str, folder: &Path, args: &[&str]) -> Child {
         .unwrap()
 }
 
-async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !there().await {
         assert!(began.elapsed() < Duration::from_secs(60), "{what} did not come");
@@ -28,7 +28,7 @@ async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
 }
 
 /// Waits until an export's session is at a statement like this.
-async fn working(db: &Db, like: &str) {
+pub(super) async fn working(db: &Db, like: &str) {
     let query = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hitherto export' AND datname = current_database() AND query LIKE '{like}'"
     );
