@@ -108,7 +108,7 @@ async fn compact(place: &Place, lock: &Entered, table: Table, options: &CompactO
     };
     let mut files = Files::new(place);
     let names: Vec<String> = days.keys().map(|day| new_file(&table.name, *day)).collect();
-    files.note(&names).await?;
+    files.note(&names, &[]).await?;
     let mut adds = Vec::new();
     let mut rows = 0;
     for ((day, inputs), name) in days.iter().zip(&names) {

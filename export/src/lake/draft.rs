@@ -104,7 +104,8 @@ pub(super) async fn write(
     let (tasks, names) = tasks(place, &plans);
     let doing = format!("writing to {}", place.shown());
     let failed = |e| ExportError::lake(&doing, e);
-    files.note(&names).await?;
+    let changed: Vec<&str> = plans.iter().filter(|plan| plan.mode != Mode::Unchanged).map(|plan| plan.dataset.name.as_str()).collect();
+    files.note(&names, &changed).await?;
     let folders: BTreeSet<&Path> = tasks.iter().filter_map(|task| task.path.parent()).collect();
     for folder in &folders {
         fault::step(folder).and_then(|()| fs::create_dir_all(folder)).map_err(failed)?;

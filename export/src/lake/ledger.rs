@@ -185,20 +185,6 @@ pub(super) async fn split(snapshot: &Snapshot<'_>, dataset: &Dataset, lines: &[L
     Ok(split)
 }
 
-/// How many rows of a day these lines tell of, at most.
-pub(super) fn came<'a>(lines: &'a [Line], split: &'a HashMap<Uuid, BTreeMap<NaiveDate, u64>>) -> impl Fn(NaiveDate) -> u64 + 'a {
-    move |day| {
-        let rows = lines.iter().filter_map(|line| {
-            let (first, last) = line.days?;
-            match line.batch.and_then(|batch| split.get(&batch)) {
-                Some(days) => days.get(&day).copied(),
-                None => (first <= day && day <= last).then_some(line.rows),
-            }
-        });
-        rows.fold(0, u64::saturating_add)
-    }
-}
-
 /// Between how many rows there must be: at least, at most.
 pub(super) type Bounds = (u64, u64);
 

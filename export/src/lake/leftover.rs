@@ -13,7 +13,7 @@ use crate::error::{ExportError, Result};
 use crate::fault;
 use crate::place::Place;
 
-/// Names the data files of the export at work, one a line.
+/// Names the data files of the export at work, one a line, and the tables that it changes.
 const UNFINISHED: &str = "_unfinished";
 
 /// Data files that no commit shows yet, by their names in the lake; removed when they are given up.
@@ -29,14 +29,15 @@ impl Files {
         Self { place: place.clone(), names: Vec::new(), noted: false }
     }
 
-    /// Notes files that are about to be written.
-    pub(super) async fn note(&mut self, names: &[String]) -> Result<()> {
+    /// Notes files that are about to be written, and tables that are about to be committed to.
+    pub(super) async fn note(&mut self, names: &[String], tables: &[&str]) -> Result<()> {
         self.names.extend_from_slice(names);
-        if self.names.is_empty() {
+        let lines: Vec<String> = self.names.iter().cloned().chain(tables.iter().map(|table| format!("{table}/"))).collect();
+        if lines.is_empty() {
             return Ok(());
         }
         self.noted = true;
-        self.place.write(UNFINISHED, format!("{}\n", self.names.join("\n"))).await
+        self.place.write(UNFINISHED, format!("{}\n", lines.join("\n"))).await
     }
 
     /// Files that a version shows: they are no longer anybody's to remove.
@@ -102,7 +103,7 @@ pub(super) async fn tidy(place: &Place) -> Result<()> {
     let text = String::from_utf8_lossy(&text);
     let mut by_table = BTreeMap::<&str, Vec<&str>>::new();
     for (table, file) in text.lines().filter_map(|line| line.split_once('/')) {
-        by_table.entry(table).or_default().push(file);
+        by_table.entry(table).or_default().extend(Some(file).filter(|file| !file.is_empty()));
     }
     let mut left = Vec::new();
     for (table, files) in by_table {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::DAY;
 use super::held::Held;
-use super::ledger::{Bounds, Counts, Owed, Range, came, count, gaps, lines, runs, split};
+use super::ledger::{Bounds, Counts, Owed, Range, count, gaps, lines, runs, split};
 use super::watermark::{self, Server, Since, joined};
 use crate::column::{Column, Place};
 use crate::dataset::{Dataset, Mode, Options, Planned, PlannedDay, Why};
@@ -204,11 +204,10 @@ impl Plan {
             let covered =
                 |first: NaiveDate, last: NaiveDate| first.iter_days().take_while(|day| *day <= last).all(|day| dirty.contains(&day));
             let mut owed = Owed::of(&lines, &split, dirty.iter().copied(), covered);
-            if let Some(held) = &self.held {
-                // What the lake has of a day is there still, and no more than the fresh lines tell of came to it.
-                let came = came(&fresh, &split);
-                owed.tighten(|day| (held.rows(day), held.rows(day).saturating_add(came(day))));
-            }
+            // What the lake has of a day is still there, and no more came than the new lines tell of.
+            let came = Owed::of(&fresh, &split, dirty.iter().copied(), |_, _| true);
+            let held = |day| self.held.as_ref().map_or(0, |held| held.rows(day));
+            owed.tighten(|day| (held(day), held(day).saturating_add(came.days.get(&day).map_or(0, |came| came.1))));
             self.take_whole(owed);
         }
         let mut counts = Counts::new();
