@@ -54,8 +54,8 @@ async fn a_new_column_is_null_in_old_files_and_one_that_goes_or_changes_is_told(
     assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "it stays one table: {ids:?}");
 
     for (columns, told) in [
-        (", 'w'::text AS word", "column twice is no longer there"),
         (", n AS twice, 'w'::text AS word", "column twice was long, and is integer"),
+        (", 'w'::text AS word", "column twice is no longer there"),
     ] {
         let narrower = with_columns(columns);
         let before = files(lab.folder.path());
@@ -74,7 +74,7 @@ async fn a_new_column_is_null_in_old_files_and_one_that_goes_or_changes_is_told(
         .await
         .unwrap();
     lab.options.full = true;
-    let error = lab.export_as(&with_columns(", n::text AS twice, 'w'::text AS word")).await.unwrap_err();
+    let error = lab.export_as(&with_columns(", n AS word")).await.unwrap_err();
     assert!(error.to_string().contains("days that retention has dropped"), "{error}");
 }
 
@@ -83,7 +83,7 @@ async fn the_log_tells_bounds_of_every_column_that_enclose_its_values() {
     let mut lab = Lab::new().await;
     lab.client.batch_execute("CREATE TYPE mood AS ENUM ('low', 'high')").await.unwrap();
     let query = "SELECT TIMESTAMPTZ '2026-03-01 00:00:00.000001+00' + i * INTERVAL '1 hour' AS at, i::smallint AS small, i AS plain, i::bigint AS big,
-                        i / 2.0::real AS real, CASE WHEN i = 3 THEN 'NaN' ELSE i::float8 END AS nan, (i - 2) * 10000000000000000000.000000000000000001::numeric(38,18) AS exact,
+                        i / 2.0::real AS real, CASE WHEN i = 3 THEN 'NaN' ELSE i::float8 END AS nan, ((i - 2) * 10000000000000000000.000000000000000001)::numeric(38,18) AS exact,
                         DATE '2026-03-01' + i AS date, repeat('ab', i * 20) AS text, CASE i WHEN 0 THEN 'low'::mood ELSE 'high' END AS mood,
                         NULL::int AS nothing, i > 2 AS flag, '\\x00'::bytea AS bytes, NULLIF(i, 0) AS some,
                         CASE WHEN i = 0 THEN DATE '0044-03-15 BC' ELSE DATE '2026-01-01' END AS ancient

@@ -100,7 +100,8 @@ pub(super) async fn write(
     let doing = format!("writing to {}", root.display());
     let failed = |e| ExportError::lake(&doing, e);
     let paths: Vec<PathBuf> = tasks.iter().map(|task| task.path.clone()).collect();
-    files.note(&paths).map_err(failed)?;
+    let changed: Vec<&str> = plans.iter().filter(|plan| plan.mode != Mode::Unchanged).map(|plan| plan.dataset.name.as_str()).collect();
+    files.note(&paths, &changed).map_err(failed)?;
     let folders: BTreeSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
     for folder in &folders {
         fault::step(folder).and_then(|()| fs::create_dir_all(folder)).map_err(failed)?;

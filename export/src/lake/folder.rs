@@ -14,6 +14,16 @@ const MARKER: &str = "_lake.json";
 /// What the marker calls this layout.
 const FORMAT: u64 = 1;
 
+/// While it lives, no other export writes into the lake.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a program that is just being started and still has the file open.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The lake's folder, absolute.
 pub(super) fn folder(lake: &str) -> Result<PathBuf> {
     let path = match lake.split_once("://") {
@@ -35,7 +45,7 @@ pub(super) fn folder(lake: &str) -> Result<PathBuf> {
 }
 
 /// Makes sure that the folder is a lake of this source, or makes it one, and locks it.
-pub(super) fn enter(root: &Path, source: Option<&str>) -> Result<File> {
+pub(super) fn enter(root: &Path, source: Option<&str>) -> Result<Lock> {
     let doing = format!("the lake {}", root.display());
     let failed = |e| ExportError::lake(&doing, e);
     fs::create_dir_all(root).map_err(failed)?;
@@ -50,7 +60,7 @@ pub(super) fn enter(root: &Path, source: Option<&str>) -> Result<File> {
     }
     let file = File::options().read(true).write(true).open(&marker).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(ExportError::new(
             ExportErrorKind::Conflict,
             format!("{doing} is being written by another export; wait for it, then run this again"),

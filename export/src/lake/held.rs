@@ -1,6 +1,6 @@
 //! What a lake holds of a dataset: the newest version of its Delta table.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use futures_util::TryStreamExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 
@@ -30,6 +31,8 @@ pub(super) struct Held {
     pub(super) version: u64,
     /// Its files by day; `None` for files without one.
     pub(super) days: BTreeMap<Option<NaiveDate>, Vec<HeldFile>>,
+    /// What its newest commit has noted, by application.
+    notes: HashMap<String, i64>,
 }
 
 /// A file of it.
@@ -64,7 +67,8 @@ impl Held {
             let rows = view.num_records().map_or(u64::MAX, |rows| rows as u64);
             days.entry(day.and_then(|day| day.parse().ok())).or_default().push(HeldFile { rows, remove });
         }
-        let held = Self { path, table, version, days };
+        let entry = table.log_store().read_commit_entry(version).await.map_err(failed)?.unwrap_or_default();
+        let held = Self { path, table, version, days, notes: notes(&entry) };
         held.check_protocol()?;
         Ok(Some(held))
     }
@@ -106,6 +110,10 @@ impl Held {
 
     /// The newest version that an application has noted in the log.
     pub(super) async fn noted(&self, app: &str) -> Result<Option<i64>> {
+        // An export notes all there is in each of its commits; to look through the log for it takes far longer.
+        if let Some(version) = self.notes.get(app) {
+            return Ok(Some(*version));
+        }
         let doing = format!("reading the table {}", self.path.display());
         let state = self.table.snapshot().map_err(|e| ExportError::lake(&doing, e))?;
         state.transaction_version(self.table.log_store().as_ref(), app).await.map_err(|e| ExportError::lake(&doing, e))
@@ -144,6 +152,12 @@ impl Held {
     }
 }
 
+fn notes(commit: &[u8]) -> HashMap<String, i64> {
+    let lines = commit.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"txn\""));
+    let actions = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    actions.filter_map(|action| Some((action["txn"]["appId"].as_str()?.to_owned(), action["txn"]["version"].as_i64()?))).collect()
+}
+
 fn read_batches(path: &Path, column: &str, batches: &mut HashSet<Uuid>) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), [column]);
@@ -179,7 +193,7 @@ pub(super) fn url_of(path: &Path) -> Result<Url> {
 /// The library's words for a table of a later protocol say what, but not what to do.
 fn understood(error: ExportError) -> ExportError {
     let words = error.to_string().to_lowercase();
-    if words.contains("feature") || words.contains("protocol") {
+    if ["feature", "protocol", "unsupported"].iter().any(|word| words.contains(word)) {
         return error.with("upgrade this program, or export into another folder");
     }
     error

@@ -230,6 +230,18 @@ impl Owed {
         owed
     }
 
+    /// Where the lines leave bounds, other bounds may be closer.
+    pub(super) fn tighten(&mut self, other: impl Fn(NaiveDate) -> Bounds) {
+        for (day, (least, most)) in &mut self.days {
+            let (low, high) = other(*day);
+            if least < most {
+                (*least, *most) = ((*least).max(low.min(*most)), (*most).min(high.max(*least)));
+            }
+        }
+        let sum = |bound: fn(&Bounds) -> u64| self.days.values().map(bound).fold(0, u64::saturating_add);
+        self.total = (self.total.0.max(sum(|b| b.0).min(self.total.1)), self.total.1.min(sum(|b| b.1)));
+    }
+
     fn exactly(&mut self, day: NaiveDate, rows: u64) {
         if let Some(bounds) = self.days.get_mut(&day) {
             *bounds = (bounds.0 + rows, bounds.1 + rows);
@@ -272,7 +284,11 @@ mod tests {
         let owed = Owed::of(&lines, &split, [1, 2, 3].map(day), |first, last| first >= day(1) && last <= day(3));
         assert_eq!(owed.days, BTreeMap::from([(day(1), (12, 12)), (day(2), (1, 7)), (day(3), (1, 7))]));
         assert_eq!(owed.total, (19, 19), "the line of the 2nd and 3rd lies wholly within");
-        let owed = Owed::of(&lines, &split, [2].map(day), |first, last| first == day(2) && last == day(2));
+        let mut owed = Owed::of(&lines, &split, [2].map(day), |first, last| first == day(2) && last == day(2));
         assert_eq!(owed.total, (0, 7));
+        owed.tighten(|_| (3, 5));
+        assert_eq!((owed.days[&day(2)], owed.total), ((3, 5), (3, 5)));
+        owed.tighten(|_| (9, 9));
+        assert_eq!(owed.days[&day(2)], (5, 5), "never past what the lines tell");
     }
 }

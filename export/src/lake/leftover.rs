@@ -12,7 +12,7 @@ use super::store::{is_draft, put_file};
 use crate::error::{ExportError, Result};
 use crate::fault;
 
-/// Names the data files of the export at work, one a line.
+/// Names the data files of the export at work, one a line, and the tables that it changes.
 const UNFINISHED: &str = "_unfinished";
 
 /// Data files that no commit shows yet; removed when they are given up.
@@ -28,10 +28,11 @@ impl Files {
         Self { root: root.to_owned(), paths: Vec::new(), noted: false }
     }
 
-    /// Notes files that are about to be written.
-    pub(super) fn note(&mut self, paths: &[PathBuf]) -> io::Result<()> {
+    /// Notes files that are about to be written, and tables that are about to be committed to.
+    pub(super) fn note(&mut self, paths: &[PathBuf], tables: &[&str]) -> io::Result<()> {
         self.paths.extend_from_slice(paths);
-        let lines: Vec<String> = self.paths.iter().filter_map(|p| Some(p.strip_prefix(&self.root).ok()?.display().to_string())).collect();
+        let files = self.paths.iter().filter_map(|path| Some(path.strip_prefix(&self.root).ok()?.display().to_string()));
+        let lines: Vec<String> = files.chain(tables.iter().map(|table| format!("{table}/"))).collect();
         if lines.is_empty() {
             return Ok(());
         }
@@ -71,7 +72,7 @@ pub(super) async fn tidy(root: &Path) -> Result<()> {
     };
     let mut by_table = BTreeMap::<&str, Vec<&str>>::new();
     for (table, file) in text.lines().filter_map(|line| line.split_once('/')) {
-        by_table.entry(table).or_default().push(file);
+        by_table.entry(table).or_default().extend(Some(file).filter(|file| !file.is_empty()));
     }
     let mut left = Vec::new();
     for (table, files) in by_table {

@@ -14,6 +14,7 @@ mod watermark;
 
 use std::path::Path;
 
+use futures_util::future::try_join_all;
 use tokio::sync::RwLock;
 use tokio_postgres::Client;
 
@@ -94,13 +95,13 @@ pub async fn plan_lake(client: &mut Client, lake: &str, datasets: &[Dataset], op
 }
 
 async fn plan(snapshot: &Snapshot<'_>, root: &Path, datasets: &[Dataset], options: &Options) -> Result<Vec<Plan>> {
+    let held = try_join_all(datasets.iter().map(|dataset| Held::load(root, &dataset.name))).await?;
     let server = Server::read(snapshot, options.identity.as_deref()).await?;
     if let Some(server) = &server {
         server.warn_of_lag(snapshot, options.lag.as_deref()).await?;
     }
     let mut plans = Vec::with_capacity(datasets.len());
-    for dataset in datasets {
-        let held = Held::load(root, &dataset.name).await?;
+    for (dataset, held) in datasets.iter().zip(held) {
         plans.push(Plan::new(snapshot, server.as_ref(), dataset, held, options).await?);
     }
     Ok(plans)

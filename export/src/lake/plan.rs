@@ -181,7 +181,12 @@ impl Plan {
             let lines = lines(snapshot, &self.dataset, ledger, 0, hull).await?;
             let covered =
                 |first: NaiveDate, last: NaiveDate| first.iter_days().take_while(|day| *day <= last).all(|day| dirty.contains(&day));
-            self.take_whole(Owed::of(&lines, &split, dirty.iter().copied(), covered));
+            let mut owed = Owed::of(&lines, &split, dirty.iter().copied(), covered);
+            // What the lake has of a day is still there, and no more came than the new lines tell of.
+            let came = Owed::of(&fresh, &split, dirty.iter().copied(), |_, _| true);
+            let held = |day| self.held.as_ref().map_or(0, |held| held.rows(day));
+            owed.tighten(|day| (held(day), held(day).saturating_add(came.days.get(&day).map_or(0, |came| came.1))));
+            self.take_whole(owed);
         }
         let mut counts = Counts::new();
         for run in runs(&old) {
