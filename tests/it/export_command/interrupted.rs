@@ -7,7 +7,7 @@ use tokio::process::Child;
 
 use super::*;
 
-fn start(url: &str, folder: &Path, args: &[&str]) -> Child {
+pub(super) fn start(url: &str, folder: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_hitherto"))
         .args(args)
         .env("DATABASE_URL", url)
@@ -46,12 +46,12 @@ async fn gone(db: &Db) {
     }
 }
 
-async fn send(child: &Child, signal: &str) {
+pub(super) async fn send(child: &Child, signal: &str) {
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
 }
 
-async fn end(child: Child) -> Output {
+pub(super) async fn end(child: Child) -> Output {
     tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await.expect("it ends").unwrap()
 }
 

@@ -11,7 +11,7 @@ use hitherto::cli::embedded::Embedded;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use self::interrupted::{until, working};
+use self::interrupted::{end, send, start, until, working};
 use crate::export::read;
 use crate::harness::{self, Db};
 use crate::shell::{self, Shell, code, document, words};
