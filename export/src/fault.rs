@@ -1,5 +1,5 @@
 //! Where a test lets an export fail. Every step that makes something last (a file or folder made, synced,
-//! linked or renamed) goes through [`step`].
+//! linked or renamed) goes through `step`.
 
 use std::io;
 use std::path::{Path, PathBuf};
