@@ -23,8 +23,7 @@ async fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    let mut dbs = vec![harness::native().await];
-    dbs.extend(harness::native_timescaledb().await);
+    let mut dbs = harness::private().await;
     dbs.extend(harness::named().await);
     for db in dbs {
         println!("{} (PostgreSQL {})", db.name, db.store.capabilities().server_version);

@@ -33,9 +33,7 @@ async fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    let mut dbs = vec![harness::native().await];
-    dbs.extend(harness::native_timescaledb().await);
-    for db in dbs {
+    for db in harness::private().await {
         println!("{} (PostgreSQL {})", db.name, db.store.capabilities().server_version);
         let client = db.config.connect().await.unwrap();
         // As a writer does; and rows may go again, which triggers would refuse.

@@ -18,9 +18,7 @@ async fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    let mut dbs = vec![harness::native().await];
-    dbs.extend(harness::native_timescaledb().await);
-    for db in dbs {
+    for db in harness::private().await {
         let client = db.store.client().await.unwrap();
         client.batch_execute(&decisions::fill(EVENTS)).await.unwrap();
         if db.name == "timescaledb" {

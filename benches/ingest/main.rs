@@ -76,11 +76,7 @@ fn block_on(work: impl Future<Output = ()>) {
 async fn databases() -> Vec<Db> {
     match harness::named().await {
         Some(db) => vec![db],
-        None => {
-            let mut dbs = vec![harness::native().await];
-            dbs.extend(harness::native_timescaledb().await);
-            dbs
-        }
+        None => harness::private().await,
     }
 }
 

@@ -130,7 +130,7 @@ impl<'a> Readers<'a> {
         progress: OnProgress<'_>,
     ) -> Result<Vec<Written>> {
         let connections = 1 + self.others.len();
-        let (mut pieces, mut files) = (Vec::<Piece>::new(), Vec::new());
+        let (mut pieces, mut left, mut files) = (Vec::new(), Vec::new(), Vec::new());
         for (at, task) in tasks.iter().enumerate() {
             let (dataset, columns) = (&datasets[task.dataset], &columns[task.dataset]);
             // Where there are many files, they are pieces enough.
@@ -140,11 +140,8 @@ impl<'a> Readers<'a> {
             };
             let sort = dataset.order().filter_map(|name| columns.iter().position(|c| c.name == *name)).collect();
             files.push(ParquetFile::new(&task.path, schema(columns), sort, stretches.len()));
+            left.push(AtomicUsize::new(stretches.len()));
             pieces.extend(stretches.into_iter().enumerate().map(|(place, rows)| Piece { task: at, place, rows }));
-        }
-        let left: Vec<AtomicUsize> = tasks.iter().map(|_| AtomicUsize::new(0)).collect();
-        for piece in &pieces {
-            left[piece.task].fetch_add(1, Ordering::Relaxed);
         }
         let run = Arc::new(Run {
             datasets: datasets.iter().zip(columns).map(|(d, c)| (d.name.clone(), c.clone())).collect(),

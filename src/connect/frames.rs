@@ -47,16 +47,8 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-
     use super::*;
-    use crate::connect::message::put;
-
-    fn message(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-        let mut out = BytesMut::new();
-        put(&mut out, kind, parts);
-        out.to_vec()
-    }
+    use crate::connect::message::message;
 
     #[test]
     fn the_process_number_is_found_however_its_bytes_come() {

@@ -59,6 +59,14 @@ pub(super) fn put(out: &mut BytesMut, kind: u8, parts: &[&[u8]]) {
     parts.iter().for_each(|part| out.put_slice(part));
 }
 
+/// A message by itself.
+#[cfg(test)]
+pub(super) fn message(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    put(&mut out, kind, parts);
+    out.to_vec()
+}
+
 /// Takes a text off the front, its zero left out.
 pub(super) fn text(message: &mut Bytes) -> io::Result<Bytes> {
     let end = message.iter().position(|byte| *byte == 0).ok_or_else(|| broken("a text has no end"))?;

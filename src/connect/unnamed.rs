@@ -222,13 +222,7 @@ fn columns(kind: u8, mut message: Bytes) -> io::Result<Columns> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::message::number;
-
-    fn message(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-        let mut out = BytesMut::new();
-        put(&mut out, kind, parts);
-        out.to_vec()
-    }
+    use crate::connect::message::{message, number};
 
     fn kinds(bytes: &[u8]) -> String {
         let (mut kinds, mut rest) = (String::new(), bytes);

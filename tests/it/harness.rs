@@ -71,10 +71,17 @@ pub(crate) async fn native_timescaledb() -> Option<Db> {
 
 /// A fresh, migrated database on every engine there is.
 pub(crate) async fn all() -> Vec<Db> {
-    let mut all = vec![embedded().await, native().await];
-    all.extend(native_timescaledb().await);
+    let mut all = vec![embedded().await];
+    all.extend(private().await);
     all.extend(named().await);
     all
+}
+
+/// A fresh, migrated database on the private server as each engine that it can be.
+pub(crate) async fn private() -> Vec<Db> {
+    let mut dbs = vec![native().await];
+    dbs.extend(native_timescaledb().await);
+    dbs
 }
 
 /// A fresh, migrated database on the server that `HITHERTO_TEST_DATABASE_URL` names, where it does.

@@ -69,25 +69,25 @@ impl Draft {
             return Ok(shown(held.version));
         }
         let doing = format!("committing to {}", self.shown());
-        let outcome = self.send().await;
-        let newest = Held::load(&self.place, &self.plan.dataset.name).await;
         let went_through = |held: &Held| {
             self.plan.held.as_ref().is_none_or(|before| held.version > before.version)
                 && self.parts.first().is_none_or(|part| held.days.values().flatten().any(|file| file.remove.path == part.add.path))
         };
-        let version = match (outcome, newest) {
-            (Ok(version), _) => version,
-            // Its answer was an error, yet it is there.
-            (Err(e), Ok(Some(held))) if !self.parts.is_empty() && went_through(&held) => {
-                tracing::warn!("{doing}: it went through, though with an error: {e}");
-                held.version
-            }
-            (Err(e), Ok(_)) => return Err(told(&doing, e)),
-            (Err(e), Err(_)) => {
-                // Nobody knows what the log says: rather leave files that are not named than remove some that are.
-                files.published(|name| self.parts.iter().any(|part| part.name == name));
-                return Err(told(&doing, e));
-            }
+        let version = match self.send().await {
+            Ok(version) => version,
+            Err(e) => match Held::load(&self.place, &self.plan.dataset.name).await {
+                // Its answer was an error, yet it is there.
+                Ok(Some(held)) if !self.parts.is_empty() && went_through(&held) => {
+                    tracing::warn!("{doing}: it went through, though with an error: {e}");
+                    held.version
+                }
+                Ok(_) => return Err(told(&doing, e)),
+                Err(_) => {
+                    // Nobody knows what the log says: rather leave files that are not named than remove some that are.
+                    files.published(|name| self.parts.iter().any(|part| part.name == name));
+                    return Err(told(&doing, e));
+                }
+            },
         };
         files.published(|name| self.parts.iter().any(|part| part.name == name));
         checkpoint_if_due(&self.place, &self.plan.dataset.name, version).await;

@@ -16,7 +16,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::DAY;
+use super::table::day_of;
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::place::Place;
 
@@ -57,9 +57,8 @@ impl Held {
         let mut days = BTreeMap::<_, Vec<HeldFile>>::new();
         for view in state.log_data() {
             let remove = view.remove_action(true);
-            let day = remove.partition_values.as_ref().and_then(|values| values.get(DAY)).and_then(Option::as_deref);
             let rows = view.num_records().map_or(u64::MAX, |rows| rows as u64);
-            days.entry(day.and_then(|day| day.parse().ok())).or_default().push(HeldFile { rows, remove });
+            days.entry(day_of(&remove)).or_default().push(HeldFile { rows, remove });
         }
         let entry = table.log_store().read_commit_entry(version).await.map_err(failed)?.unwrap_or_default();
         let held = Self { place: place.clone(), name: dataset.to_owned(), table, version, days, notes: notes(&entry) };

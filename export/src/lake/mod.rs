@@ -15,6 +15,7 @@ mod plan;
 mod stats;
 pub(crate) mod store;
 mod table;
+mod told;
 mod vacuum;
 mod verify;
 mod versions;

@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::DAY;
 use super::held::Held;
 use super::ledger::{Bounds, Counts, Owed, Range, count, gaps, lines, runs, split};
-use super::watermark::{self, Server, Since, joined};
+use super::watermark::{Server, Since, joined};
 use crate::column::{Column, Place};
-use crate::dataset::{Dataset, Mode, Options, Planned, PlannedDay, Why};
+use crate::dataset::{Dataset, Mode, Options, Why};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::snapshot::{Snapshot, day_end, day_start};
 
@@ -123,25 +123,6 @@ impl Plan {
         };
         (self.mode, self.reason) = (mode, reason);
         Ok(0)
-    }
-
-    /// Days that stay as the lake has them.
-    pub(super) fn days_kept(&self) -> u64 {
-        let held = self.held.iter().flat_map(|held| held.days.keys()).flatten();
-        held.filter(|day| !self.days.contains_key(day) && !self.gone.contains(day)).count() as u64
-    }
-
-    /// How many days are written for which reason.
-    pub(super) fn whys(&self) -> BTreeMap<Why, u64> {
-        let mut whys = BTreeMap::new();
-        self.days.values().for_each(|day| *whys.entry(day.why).or_default() += 1);
-        whys
-    }
-
-    /// The transaction up to which the lake has everything once this is done.
-    pub(super) fn watermark(&self) -> Option<i64> {
-        let committed = watermark::noted(&self.notes).filter(|_| self.mode != Mode::Unchanged);
-        committed.or(self.since)
     }
 
     /// A plain table is written whole, or not at all.
@@ -384,21 +365,5 @@ impl Plan {
         }
         self.fields = Some(fields);
         Ok(())
-    }
-
-    /// What a person is told of it.
-    pub(super) fn told(&self) -> Planned {
-        let held = |day| self.held.as_ref().map_or(0, |held| held.rows(day));
-        let whole = self.dataset.time_column.is_none() && self.mode != Mode::Unchanged;
-        let of_days = self.days.values().map(|day| day.owed.1).fold(0, u64::saturating_add);
-        let rows = if self.dataset.time_column.is_some() { Some(of_days) } else { self.owed.filter(|_| whole).map(|(least, _)| least) };
-        Planned {
-            dataset: self.dataset.name.clone(),
-            mode: self.mode,
-            reason: self.reason.clone(),
-            rows,
-            days: self.days.iter().map(|(&day, plan)| PlannedDay { day, rows: plan.owed, held: held(day), why: plan.why }).collect(),
-            version: self.held.as_ref().map(|held| held.version),
-        }
     }
 }

@@ -84,12 +84,11 @@ impl Table {
                 return Err(ExportError::new(ExportErrorKind::Lake, message));
             }
             let remove = view.remove_action(true);
-            let day = remove.partition_values.as_ref().and_then(|values| values.get(DAY)).and_then(Option::as_deref);
             let stats = view.stats().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
             files.push(DataFile {
                 path: view.path().into_owned(),
                 size: u64::try_from(view.size()).unwrap_or_default(),
-                day: day.and_then(|day| day.parse().ok()),
+                day: day_of(&remove),
                 stats,
                 remove,
             });
@@ -97,4 +96,9 @@ impl Table {
         files.sort_unstable_by(|a, b| (a.day, &a.path).cmp(&(b.day, &b.path)));
         Ok(Self { name: name.to_owned(), delta, version, files, sort, time, schema: Schema::new(columns).into() })
     }
+}
+
+/// The day that a file is of; `None` where it has none.
+pub(super) fn day_of(file: &Remove) -> Option<NaiveDate> {
+    file.partition_values.as_ref()?.get(DAY)?.as_deref()?.parse().ok()
 }

@@ -1,0 +1,44 @@
+//! What people are told of a plan.
+
+use std::collections::BTreeMap;
+
+use super::plan::Plan;
+use super::watermark;
+use crate::dataset::{Mode, Planned, PlannedDay, Why};
+
+impl Plan {
+    /// What a person is told of it.
+    pub(super) fn told(&self) -> Planned {
+        let held = |day| self.held.as_ref().map_or(0, |held| held.rows(day));
+        let whole = self.dataset.time_column.is_none() && self.mode != Mode::Unchanged;
+        let of_days = self.days.values().map(|day| day.owed.1).fold(0, u64::saturating_add);
+        let rows = if self.dataset.time_column.is_some() { Some(of_days) } else { self.owed.filter(|_| whole).map(|(least, _)| least) };
+        Planned {
+            dataset: self.dataset.name.clone(),
+            mode: self.mode,
+            reason: self.reason.clone(),
+            rows,
+            days: self.days.iter().map(|(&day, plan)| PlannedDay { day, rows: plan.owed, held: held(day), why: plan.why }).collect(),
+            version: self.held.as_ref().map(|held| held.version),
+        }
+    }
+
+    /// Days that stay as the lake has them.
+    pub(super) fn days_kept(&self) -> u64 {
+        let held = self.held.iter().flat_map(|held| held.days.keys()).flatten();
+        held.filter(|day| !self.days.contains_key(day) && !self.gone.contains(day)).count() as u64
+    }
+
+    /// How many days are written for which reason.
+    pub(super) fn whys(&self) -> BTreeMap<Why, u64> {
+        let mut whys = BTreeMap::new();
+        self.days.values().for_each(|day| *whys.entry(day.why).or_default() += 1);
+        whys
+    }
+
+    /// The transaction up to which the lake has everything once this is done.
+    pub(super) fn watermark(&self) -> Option<i64> {
+        let committed = watermark::noted(&self.notes).filter(|_| self.mode != Mode::Unchanged);
+        committed.or(self.since)
+    }
+}
