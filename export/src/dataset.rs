@@ -145,7 +145,7 @@ pub struct Planned {
     pub reason: String,
     /// Rows that would be written by what the ledger says, where there is one.
     pub rows: Option<u64>,
-    /// Days that would be written; none for a plain table.
+    /// Days that would be written or taken out; none for a plain table.
     pub days: Vec<PlannedDay>,
     /// The Delta table's version now; `None` where the lake doesn't have the dataset.
     pub version: Option<u64>,
@@ -178,6 +178,8 @@ pub enum Why {
     Added,
     /// The dataset, or the range, is written whatever came.
     Asked,
+    /// The database has no rows of it any more, though retention has not dropped it: it is taken out.
+    Gone,
 }
 
 impl Why {
@@ -189,6 +191,7 @@ impl Why {
             Self::Late => "late rows",
             Self::Added => "late rows, added to a day that retention has dropped",
             Self::Asked => "written anew",
+            Self::Gone => "no longer in the database; taken out",
         }
     }
 }

@@ -3,7 +3,7 @@
 //! where they stay.
 
 pub(crate) mod lease;
-mod room;
+pub(crate) mod room;
 pub(crate) mod s3;
 
 use std::path::{Path as FilePath, PathBuf};
@@ -12,9 +12,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use deltalake_core::logstore::{StorageConfig, default_logstore};
 use deltalake_core::{DeltaTable, DeltaTableBuilder};
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult, WriteMultipart};
+use object_store::{Error, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
 
@@ -81,7 +82,7 @@ impl Place {
     fn bucket(lake: &str) -> Result<Self> {
         let s3::Bucket { url, store, prefix } = s3::bucket(lake)?;
         let shown = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { shown, url, store, prefix, work: Work::Room(Arc::new(Room::new())) })
+        Ok(Self { shown, url, store, prefix, work: Work::Room(Arc::new(Room::new(&std::env::temp_dir(), "hitherto-export-"))) })
     }
 
     /// As people know it.
@@ -279,17 +280,16 @@ impl Place {
             }
             // Ten thousand parts are the most that S3 takes.
             let part = PART.max(size.div_ceil(10_000));
-            let mut upload = WriteMultipart::new_with_chunk_size(self.store.put_multipart(&self.path(name)).await?, part);
-            let mut block = vec![0; 1 << 20];
-            loop {
-                let read = from.read(&mut block).await.map_err(here)?;
-                if read == 0 {
-                    break;
-                }
-                upload.wait_for_capacity(PARTS).await?;
-                upload.write(&block[..read]);
+            let mut upload = self.store.put_multipart(&self.path(name)).await?;
+            let ended = match parts(&mut *upload, &mut from, part).await {
+                Ok(()) => upload.complete().await.map(drop),
+                Err(e) => Err(e),
+            };
+            if ended.is_err() {
+                // Parts that are never put together show nowhere, but cost.
+                let _ = upload.abort().await;
             }
-            upload.finish().await.map(drop)
+            ended
         };
         let sent: Result<(), Error> = sent.await;
         sent.map_err(|e| ExportError::lake(&doing(), e))?;
@@ -321,6 +321,21 @@ impl Place {
         if self.folder().is_none() {
             let _ = std::fs::remove_file(copy);
         }
+    }
+}
+
+/// Sends a file in parts of so many bytes, a few at once.
+async fn parts(upload: &mut dyn MultipartUpload, from: &mut tokio::fs::File, part: usize) -> Result<(), Error> {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        let mut bytes = Vec::with_capacity(part);
+        if (&mut *from).take(part as u64).read_to_end(&mut bytes).await.map_err(here)? == 0 {
+            return under_way.try_collect().await;
+        }
+        if under_way.len() >= PARTS {
+            under_way.next().await.transpose()?;
+        }
+        under_way.push(upload.put_part(bytes.into()));
     }
 }
 

@@ -91,33 +91,33 @@ impl Drop for GiveUp {
 }
 
 impl<'a> Readers<'a> {
-    /// Opens a snapshot, and as many connections that see the same as the options ask for and the server
-    /// lets us have. Those lock the tables too, and at once: somebody who waits for a table that we have
+    /// Opens a snapshot.
+    pub(crate) async fn open(client: &'a mut Client, datasets: &[Dataset]) -> Result<Self> {
+        Ok(Self { snapshot: Snapshot::open(client, datasets).await?, others: Vec::new() })
+    }
+
+    /// Opens as many connections more that see the same as the options ask for and the server lets us have.
+    /// Those lock the tables too, and at once: somebody who waits for a table that we have
     /// locked would otherwise make one of them wait for him, and so for us.
-    pub(crate) async fn open(client: &'a mut Client, datasets: &[Dataset], options: &Options) -> Result<Self> {
-        let snapshot = Snapshot::open(client, datasets).await?;
+    pub(crate) async fn join(&mut self, datasets: &[Dataset], options: &Options) -> Result<()> {
         let wanted = options.connections.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(CONNECTIONS));
-        let mut others = Vec::new();
-        if let Some(connect) = &options.connect
-            && wanted > 1
-        {
-            let name = snapshot.share().await?;
-            let lock = lock_tables(datasets).map(|lock| format!("{lock} NOWAIT;")).unwrap_or_default();
-            let begin =
-                format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off; {lock} SET TRANSACTION SNAPSHOT '{name}'");
-            let opened = join_all((1..wanted).map(|_| async {
-                let client = connect.connect().await.map_err(|e| e.to_string())?;
-                client.batch_execute(&begin).await.map_err(|e| ExportError::database("joining the snapshot", e).to_string())?;
-                Ok::<_, String>(client)
-            }));
-            for other in opened.await {
-                match other {
-                    Ok(client) => others.push(client),
-                    Err(why) => tracing::debug!("the export does with a connection less: {why}"),
-                }
+        let Some(connect) = options.connect.as_ref().filter(|_| wanted > 1) else { return Ok(()) };
+        let name = self.snapshot.share().await?;
+        let lock = lock_tables(datasets).map(|lock| format!("{lock} NOWAIT;")).unwrap_or_default();
+        let begin =
+            format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off; {lock} SET TRANSACTION SNAPSHOT '{name}'");
+        let opened = join_all((1..wanted).map(|_| async {
+            let client = connect.connect().await.map_err(|e| e.to_string())?;
+            client.batch_execute(&begin).await.map_err(|e| ExportError::database("joining the snapshot", e).to_string())?;
+            Ok::<_, String>(client)
+        }));
+        for other in opened.await {
+            match other {
+                Ok(client) => self.others.push(client),
+                Err(why) => tracing::debug!("the export does with a connection less: {why}"),
             }
         }
-        Ok(Self { snapshot, others })
+        Ok(())
     }
 
     /// Writes files, in parallel; `columns` are those of each dataset, by [`Snapshot::columns`]. Gives

@@ -138,13 +138,15 @@ impl Plan {
     }
 }
 
-/// Lines of a table's ledger: those of one day as one.
+/// Lines of a table's ledger: those of one day as one. A line of a transaction that is still to come is of the server that the database
+/// was dumped from: no export but a full one looks at it.
 fn ledger(table: &str) -> String {
     format!(
         "WITH line AS (
              SELECT batch_id, row_count, min_time, max_time, (min_time AT TIME ZONE 'UTC')::date AS first, (max_time AT TIME ZONE 'UTC')::date AS last
              FROM hitherto.ingest_batch
              WHERE table_name = '{table}' AND row_count > 0 AND xid >= $1::text::xid8
+               AND ($1::text = '0' OR xid < pg_snapshot_xmax(pg_current_snapshot()))
                AND ($2::timestamptz IS NULL OR max_time >= $2) AND ($3::timestamptz IS NULL OR min_time < $3)
          )
          SELECT min(min_time), max(max_time), sum(row_count)::bigint, NULL::uuid FROM line WHERE first IS NOT DISTINCT FROM last GROUP BY first
@@ -185,7 +187,8 @@ pub(super) const IDENTITY: &str = "
     FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()";
 
 /// When the earliest line was written that the next export looks at again.
-pub(super) const LAG: &str = "SELECT min(committed_at) FROM hitherto.ingest_batch WHERE xid >= $1::text::xid8";
+pub(super) const LAG: &str = "
+    SELECT min(committed_at) FROM hitherto.ingest_batch WHERE xid >= $1::text::xid8 AND xid < pg_snapshot_xmax(pg_current_snapshot())";
 
 /// The datasets of these names, each once, or all.
 pub(super) fn datasets(names: &[String]) -> Result<Vec<Dataset>> {

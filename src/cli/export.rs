@@ -9,6 +9,7 @@ use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use futures_util::future::join_all;
 use hitherto_export::{Dataset, ExportError, ExportErrorKind, Exported, NumericAs, Options, Planned, export_file, export_lake, plan_lake};
 use tokio_postgres::Client;
 
@@ -20,6 +21,7 @@ use super::dataset::{IDENTITY, LAG, datasets};
 use super::output::Output;
 use super::{Ending, Stop, interrupted};
 use crate::config::Config;
+use crate::connect::Canceller;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bring the Parquet lake up to date, or write one dataset, or a query's rows, into one file.
@@ -79,13 +81,16 @@ pub(super) async fn run(args: Args, database: &Database, output: Output) -> Resu
     let options = options(&args)?;
     let sessions = Sessions::new(&database.config()?);
     let mut stop = Stop::listen();
-    tokio::select! {
-        // What it had under way is removed when it is dropped, before the sessions are ended.
-        ended = export(args, options, &sessions, output) => return ended,
-        () = stop.asked() => {}
-    }
-    let interrupted = interrupted(stop);
-    sessions.cancel().await;
+    let (interrupted, open) = {
+        let mut exporting = std::pin::pin!(export(args, options, &sessions, output));
+        tokio::select! {
+            ended = &mut exporting => return ended,
+            () = stop.asked() => {}
+        }
+        (interrupted(stop), sessions.stop().await)
+        // What the export had under way is removed here, where it is dropped.
+    };
+    join_all(open.into_iter().map(Canceller::ended)).await;
     Err(interrupted)
 }
 

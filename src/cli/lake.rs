@@ -17,7 +17,7 @@ use crate::error::Result;
 
 /// Look after a lake: what became of it, whether it is whole, files that nobody reads any more, small files.
 ///
-/// None of these needs a database. LAKE is a folder, or s3://bucket/prefix with the usual AWS_ variables.
+/// None of these needs a database, but for verify --ledger. LAKE is a folder, or s3://bucket/prefix with the usual AWS_ variables.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -126,9 +126,12 @@ async fn look(verify: Verify, database: &Database, output: Output) -> Result<End
     bar.finish_and_clear();
     let mut verified = verified.map_err(export_error)?;
     if verify.ledger {
-        let full = Options { full: true, ..Options::default() };
-        let planned = planned(&database.config()?, &verify.which.lake, &options.datasets, full).await?;
-        verified.findings.extend(compare_with_ledger(&planned));
+        let names: Vec<String> = verified.datasets.iter().map(|table| table.dataset.clone()).collect();
+        let plan = async |full| {
+            let options = Options { full, ..Options::default() };
+            planned(&database.config()?, &verify.which.lake, &names, options).await
+        };
+        verified.findings.extend(compare_with_ledger(&plan(true).await?, &plan(false).await?));
     }
     output.print(&verified, verify_text)?;
     Ok(if verified.findings.is_empty() { Ending::Done } else { Ending::Finding })

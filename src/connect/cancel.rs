@@ -1,9 +1,14 @@
 //! Stopping what a session is at, from outside.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
 use tokio_postgres::{CancelToken, Client};
 
 use super::stream::{Hello, Link, Stream};
@@ -11,8 +16,10 @@ use super::{Failure, Session, socket};
 use crate::config::{Config, Host};
 use crate::connect::socket::Place;
 
-/// How long the server may take to stop a statement and to be left.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to tell a server to stop.
+const TELLING: Duration = Duration::from_secs(2);
+/// How long a session may take to end once it is left.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// What stops a session's statement.
 pub(crate) struct Canceller {
@@ -25,7 +32,7 @@ pub(crate) struct Canceller {
 }
 
 impl Session {
-    /// The client, and what stops its statement once the client is dropped.
+    /// The client, and what stops its statement and waits for its end.
     pub(crate) fn cancellable(self, config: &Config) -> (Client, Canceller) {
         let token = self.client.cancel_token();
         let Self { client, driver, host, place, encrypted, .. } = self;
@@ -34,13 +41,17 @@ impl Session {
 }
 
 impl Canceller {
-    /// Has the server stop the statement and waits until the session has ended. A server that does not
-    /// answer is left after some seconds.
-    pub(crate) async fn cancel(self) {
-        if let Err(error) = timeout(PATIENCE, self.send()).await.unwrap_or(Ok(())) {
+    /// Has the server stop the statement. The client must still be there: a pooler stops nothing for one that has left.
+    /// A server that does not answer is left after some seconds.
+    pub(crate) async fn stop(&self) {
+        if let Err(error) = timeout(TELLING, self.send()).await.unwrap_or(Ok(())) {
             tracing::debug!("the server could not be told to stop: {}", error.error);
         }
-        let _ = timeout(PATIENCE, self.driver).await;
+    }
+
+    /// Waits until the session has ended, whose client is dropped.
+    pub(crate) async fn ended(self) {
+        let _ = timeout(ENDING, self.driver).await;
     }
 
     async fn send(&self) -> Result<(), Failure> {
@@ -50,8 +61,45 @@ impl Canceller {
         let link = Link::new();
         link.decide(false);
         self.token
-            .cancel_query_raw(Stream::new(socket, link), Hello)
+            .cancel_query_raw(UntilHeard(Stream::new(socket, link)), Hello)
             .await
             .map_err(|e| super::elsewhere(crate::Error::database("telling the server to stop", e)))
+    }
+}
+
+/// A stream that is closed only once the other end has: that is how a server says that it has heard, and pgbouncer 1.18 to
+/// 1.24 may die of a request whose sender has left (its issue 801). libpq's `PQcancel` waits, too.
+struct UntilHeard(Stream);
+
+impl AsyncRead for UntilHeard {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for UntilHeard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 16];
+        loop {
+            let mut read = ReadBuf::new(&mut bytes);
+            // However the other end closes, it has heard.
+            if ready!(Pin::new(&mut self.0).poll_read(cx, &mut read)).is_err() || read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl TlsStream for UntilHeard {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.0.channel_binding()
     }
 }

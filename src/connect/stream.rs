@@ -159,12 +159,12 @@ impl TlsStream for Stream {
 /// Tells the driver that the stream is as it should be.
 pub(super) struct Hello;
 
-impl TlsConnect<Stream> for Hello {
-    type Stream = Stream;
+impl<S: TlsStream + Unpin> TlsConnect<S> for Hello {
+    type Stream = S;
     type Error = io::Error;
-    type Future = Ready<io::Result<Stream>>;
+    type Future = Ready<io::Result<S>>;
 
-    fn connect(self, stream: Stream) -> Self::Future {
+    fn connect(self, stream: S) -> Self::Future {
         ready(Ok(stream))
     }
 }

@@ -120,6 +120,7 @@ async fn one_instant(config: &Config, timescaledb: bool) {
     }
     let (next, over) = (AtomicI64::new(1), AtomicBool::new(false));
     let (next, over) = (&next, &over);
+    let (changed, dropped) = (&[AtomicI64::new(0), AtomicI64::new(0)], &AtomicI64::new(0));
     let writer = || async move {
         let client = config.connect().await.unwrap();
         while !over.load(Ordering::Relaxed) {
@@ -153,7 +154,9 @@ async fn one_instant(config: &Config, timescaledb: bool) {
             // Whoever writes into a chunk that goes may win.
             if client.batch_execute(&sql).await.is_err() {
                 client.batch_execute("ROLLBACK").await.unwrap();
+                continue;
             }
+            dropped.fetch_add(1, Ordering::Relaxed);
         }
     };
     let columnstore = async {
@@ -165,20 +168,26 @@ async fn one_instant(config: &Config, timescaledb: bool) {
         let mut random = Random::new(7);
         while !over.load(Ordering::Relaxed) {
             let table = ["a", "b"][random.below(2) as usize];
-            let call = ["compress_chunk(c, true)", "decompress_chunk(c, true)"][random.below(2) as usize];
+            let which = random.below(2) as usize;
+            let call = ["compress_chunk(c, true)", "decompress_chunk(c, true)"][which];
             let day = random.below(DAYS);
             let sql = format!(
                 "SELECT {call} FROM show_chunks('{table}') c
                  OFFSET {day} LIMIT 1"
             );
             // Refused while an export or a writer has the chunk.
-            let _ = client.batch_execute(&sql).await;
+            if client.query(&sql, &[]).await.is_ok_and(|chunks| !chunks.is_empty()) {
+                changed[which].fetch_add(1, Ordering::Relaxed);
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let exports = async {
         let mut client = config.connect().await.unwrap();
         let datasets = [dataset("a", true), dataset("ledger", false), dataset("horizon", false), dataset("b", true)];
+        while next.load(Ordering::Relaxed) < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let (began, mut exports, mut checked) = (Instant::now(), 0, 0);
         while exports < MIN_EXPORTS || began.elapsed() < TIME {
             let folder = tempfile::tempdir().unwrap();
@@ -211,6 +220,11 @@ async fn one_instant(config: &Config, timescaledb: bool) {
         assert!(checked > 0, "nobody wrote anything");
     };
     tokio::join!(writer(), writer(), retention, columnstore, exports);
+    let [compressed, decompressed, dropped] = [&changed[0], &changed[1], dropped].map(|count| count.load(Ordering::Relaxed));
+    assert!(
+        dropped > 0 && (!timescaledb || compressed.min(decompressed) > 0),
+        "{compressed} compressed, {decompressed} decompressed, {dropped} dropped"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

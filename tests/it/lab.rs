@@ -10,7 +10,7 @@ use hitherto_export::{Dataset, Exported, Options, export_lake};
 use tokio_postgres::Client;
 
 use crate::export::{live_files, read};
-use crate::harness;
+use crate::harness::{self, Db};
 
 /// A table with a ledger, and the lake of it.
 pub(crate) struct Lab {
@@ -127,6 +127,11 @@ pub(crate) async fn settle(client: &Client, newest: &str) {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     panic!("some transaction stays open");
+}
+
+/// The same for a store's own ledger: what is exported next is all below the watermark.
+pub(crate) async fn settled(db: &Db) {
+    settle(&db.store.client().await.unwrap(), "SELECT max(xid) FROM hitherto.ingest_batch").await;
 }
 
 /// In one transaction: the rows, and their line.

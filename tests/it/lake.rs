@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::export::{live_files, read};
 use crate::harness::{self, Db};
-use crate::lab::settle;
+use crate::lab::settled;
 use crate::shell::{Shell, code, document, run, words};
 
 /// A database that is asked through the command alone: the embedded engine has one connection.
@@ -163,7 +163,7 @@ async fn a_transaction_that_is_long_open_is_told_and_what_it_writes_comes_when_i
     let shell = Shell::new(&db);
     let site = Site::new(shell.url.clone());
     let client = db.store.client().await.unwrap();
-    settle(&client, "SELECT max(xid) FROM hitherto.ingest_batch").await;
+    settled(&db).await;
     let mut other = db.config.connect().await.unwrap();
     let open = other.transaction().await.unwrap();
     open.batch_execute("SELECT pg_current_xact_id()").await.unwrap();
@@ -202,4 +202,38 @@ async fn an_exporter_needs_no_more_than_its_role() {
     assert_eq!(site.days("health_check").values().sum::<usize>(), 1);
     assert!(Path::new(&site.folder.path().join("lake/_lake.json")).exists());
     client.batch_execute(&format!("DROP ROLE {name}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_lake_is_compared_with_the_ledger() {
+    let db = harness::native().await;
+    let site = Site::new(db.url().unwrap());
+    let ago = |days| Utc::now() - chrono::TimeDelta::days(days);
+    site.ingest("health-check", &[health(ago(100), 1), health(ago(100), 2)]).await;
+    site.ingest("health-check", &[health(ago(2), 3)]).await;
+    site.export(&[]).await;
+    let verify = async |expected| {
+        let verified = site.run(&["lake", "verify", "lake", "--ledger", "--json"], expected).await;
+        let told = |f: &Value| format!("{}: {}", f["dataset"].as_str().unwrap(), f["what"].as_str().unwrap());
+        verified["findings"].as_array().unwrap().iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(verify(0).await, [""; 0]);
+    // Rows that are not exported yet are no finding, nor is a day that retention has dropped.
+    site.ingest("health-check", &[health(ago(2), 4)]).await;
+    assert_eq!(verify(0).await, [""; 0]);
+    site.export(&[]).await;
+    settled(&db).await;
+    site.export(&[]).await;
+    site.run(&["maintain"], 0).await;
+    assert_eq!(verify(0).await, [""; 0], "what the database has dropped, the lake keeps");
+    // A day is gone that the lake has, rows and ledger.
+    let client = db.store.client().await.unwrap();
+    let gone = "SET session_replication_role = replica;
+                DELETE FROM hitherto.health_check WHERE checked_at > now() - INTERVAL '3 days';
+                DELETE FROM hitherto.ingest_batch WHERE table_name = 'health_check' AND row_count = 1;
+                RESET session_replication_role";
+    client.batch_execute(gone).await.unwrap();
+    let unknown = verify(1).await;
+    assert!(unknown.len() == 1 && unknown[0].ends_with("the ledger tells of 0 rows, the lake has 2"), "{unknown:?}");
+    site.run(&["lake", "verify", "lake", "--ledger", "--dataset", "module", "--json"], 0).await;
 }

@@ -14,14 +14,14 @@ use crate::shell::{check, code, run, words};
 /// Sessions that the pooler keeps with the server, for all of its clients.
 const SESSIONS: usize = 2;
 
-struct Pgbouncer {
+pub(crate) struct Pgbouncer {
     port: u16,
     _folder: tempfile::TempDir,
     _process: Child,
 }
 
 impl Pgbouncer {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (port, server) = (free_port(), harness::server());
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pgbouncer.ini");
@@ -48,7 +48,7 @@ impl Pgbouncer {
         Self { port, _folder: folder, _process: process }
     }
 
-    fn url(&self, db: &Db) -> String {
+    pub(crate) fn url(&self, db: &Db) -> String {
         format!("postgresql://postgres@127.0.0.1:{}/{}", self.port, db.config.database().unwrap())
     }
 }

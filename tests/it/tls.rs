@@ -9,44 +9,44 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 
 use crate::harness::{self, Server, free_port};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority(name: &str) -> Authority {
+pub(crate) fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, name);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-fn params(names: &[&str], common_name: &str) -> CertificateParams {
+pub(crate) fn params(names: &[&str], common_name: &str) -> CertificateParams {
     let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
     params.distinguished_name.push(DnType::CommonName, common_name);
     params
 }
 
 /// Certificate and key, as PEM.
-fn signed(params: &CertificateParams, by: &Authority) -> (String, String) {
+pub(crate) fn signed(params: &CertificateParams, by: &Authority) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     (params.signed_by(&key, by).unwrap().pem(), key.serialize_pem())
 }
 
-struct Place {
-    server: Server,
+pub(crate) struct Place {
+    pub(crate) server: Server,
     /// Files of the client.
-    files: tempfile::TempDir,
+    pub(crate) files: tempfile::TempDir,
 }
 
-const OPEN: &str = "local all all trust\nhost all all all trust\n";
+pub(crate) const OPEN: &str = "local all all trust\nhost all all all trust\n";
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let server = Server::new(free_port(), "-c fsync=off");
         server.make_data(&server.data(), &[]);
         Self { server, files: tempfile::tempdir().unwrap() }
     }
 
     /// Starts the server again with this certificate, or without any, and these rules.
-    fn serve(&self, certificate: Option<&(String, String)>, rules: &str, settings: &str) {
+    pub(crate) fn serve(&self, certificate: Option<&(String, String)>, rules: &str, settings: &str) {
         let _ = self.server.stop();
         let data = self.server.data();
         std::fs::write(data.join("pg_hba.conf"), rules).unwrap();
@@ -68,14 +68,14 @@ impl Place {
         self.server.start().unwrap();
     }
 
-    fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.files.path().join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         path
     }
 
-    fn config(&self, host: &str, parameters: &str) -> Config {
+    pub(crate) fn config(&self, host: &str, parameters: &str) -> Config {
         Config::from_url(&format!("postgresql://postgres@{host}:{}/postgres?{parameters}", self.server.port)).unwrap()
     }
 
@@ -99,7 +99,7 @@ impl Place {
     }
 }
 
-fn root(mode: &str, path: &Path) -> String {
+pub(crate) fn root(mode: &str, path: &Path) -> String {
     format!("sslmode={mode}&sslrootcert={}", path.display())
 }
 

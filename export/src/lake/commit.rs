@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, Utc};
 use deltalake_core::kernel::transaction::{CommitBuilder, TableReference};
 use deltalake_core::kernel::{
     Action, MetadataExt, Protocol, Remove, StructField, StructType, Transaction, contains_timestampntz, new_metadata,
@@ -81,11 +81,10 @@ impl Draft {
                     tracing::warn!("{doing}: it went through, though with an error: {e}");
                     held.version
                 }
-                Ok(_) => return Err(told(&doing, e)),
-                Err(_) => {
-                    // Nobody knows what the log says: rather leave files that are not named than remove some that are.
-                    files.published(|name| self.parts.iter().any(|part| part.name == name));
-                    return Err(told(&doing, e));
+                held => {
+                    let error = told(&doing, e);
+                    files.unless_refused(&error, held.is_ok());
+                    return Err(error);
                 }
             },
         };
@@ -154,7 +153,9 @@ impl Draft {
             None => plan.dataset.time_column.is_none(),
         };
         let files = held.days.iter().filter(|(day, _)| replaced(day)).flat_map(|(_, files)| files);
-        files.map(|file| file.remove.clone()).collect()
+        // From now on, not from when the plan was made.
+        let now = Some(Utc::now().timestamp_millis());
+        files.map(|file| Remove { deletion_timestamp: now, ..file.remove.clone() }).collect()
     }
 }
 

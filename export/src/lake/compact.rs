@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use chrono::{NaiveDate, Utc};
@@ -17,7 +18,7 @@ use super::folder::{self, Entered};
 use super::leftover::{Files, tidy};
 use super::merge::{Merged, merge};
 use super::table::{DataFile, Table};
-use super::{DAY, stats, versions};
+use super::{DAY, PUBLISHING, stats, versions};
 use crate::dataset::{Dataset, Progress};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::place::Place;
@@ -71,18 +72,26 @@ pub struct Compacted {
 pub async fn compact_lake(lake: &str, datasets: &[Dataset], options: &CompactOptions, progress: OnProgress<'_>) -> Result<Vec<Compacted>> {
     let place = Place::new(lake)?;
     folder::must_be_lake(&place).await?;
-    let lock = folder::lock(&place).await?;
+    let lock = Arc::new(folder::lock(&place).await?);
     tidy(&place).await?;
     let mut all = Vec::new();
     for name in place.tables(&options.datasets).await? {
         let table = Table::load(&place, &name, None, datasets).await?;
         all.push(compact(&place, &lock, table, options, progress).await?);
     }
-    lock.leave().await;
+    if let Some(lock) = Arc::into_inner(lock) {
+        lock.leave().await;
+    }
     Ok(all)
 }
 
-async fn compact(place: &Place, lock: &Entered, table: Table, options: &CompactOptions, progress: OnProgress<'_>) -> Result<Compacted> {
+async fn compact(
+    place: &Place,
+    lock: &Arc<Entered>,
+    table: Table,
+    options: &CompactOptions,
+    progress: OnProgress<'_>,
+) -> Result<Compacted> {
     let mut days = BTreeMap::<Option<NaiveDate>, Vec<&DataFile>>::new();
     for file in table.files.iter().filter(|file| file.size < options.below) {
         days.entry(file.day).or_default().push(file);
@@ -140,29 +149,54 @@ async fn compact(place: &Place, lock: &Entered, table: Table, options: &CompactO
         Action::Remove(remove)
     });
     let actions: Vec<Action> = removes.chain(adds.into_iter().map(Action::Add)).collect();
+    drop(days);
+    let publishing = PUBLISHING.read().await;
+    let (place, lock, below) = (place.clone(), lock.clone(), options.below);
+    // Whoever is told to stop between the commit and its answer must not take away what it shows.
+    let task = tokio::spawn(async move {
+        let published = publish(&place, &lock, &table, actions, below, files, &names[0]).await;
+        drop((lock, publishing));
+        published
+    });
+    compacted.version = task.await.unwrap_or_else(|e| Err(ExportError::lake("publishing what was merged", e)))?;
+    Ok(compacted)
+}
+
+/// Shows the merged files, the first of which is named, in place of those that they were made of.
+async fn publish(
+    place: &Place,
+    lock: &Entered,
+    table: &Table,
+    actions: Vec<Action>,
+    below: u64,
+    mut files: Files,
+    first: &str,
+) -> Result<u64> {
     let doing = format!("committing to {}", place.shown_in(&table.name));
-    lock.check()?;
-    let version = match send(&table, actions, options).await {
+    if let Err(e) = lock.check() {
+        files.lost();
+        return Err(e);
+    }
+    let version = match send(table, actions, below).await {
         Ok(version) => version,
         Err(e) => match Table::load(place, &table.name, None, &[]).await {
             // Its answer was an error, yet it is there.
-            Ok(newest) if newest.files.iter().any(|file| names[0] == format!("{}/{}", table.name, file.path)) => {
+            Ok(newest) if newest.files.iter().any(|file| first == format!("{}/{}", table.name, file.path)) => {
                 tracing::warn!("{doing}: it went through, though with an error: {e}");
                 newest.version
             }
-            Ok(_) => return Err(told(&doing, e)),
-            Err(_) => {
-                files.leave();
-                return Err(told(&doing, e));
+            newest => {
+                let error = told(&doing, e);
+                files.unless_refused(&error, newest.is_ok());
+                return Err(error);
             }
         },
     };
     files.published(|_| true);
     files.end().await;
-    compacted.version = version;
     checkpoint_if_due(place, &table.name, version).await;
     versions::moved(place, &table.name, table.version, version).await?;
-    Ok(compacted)
+    Ok(version)
 }
 
 /// Merges files into one and brings it to its place.
@@ -208,8 +242,8 @@ async fn write(place: &Place, table: &Table, sort: &[String], day: Option<NaiveD
     })
 }
 
-async fn send(table: &Table, actions: Vec<Action>, options: &CompactOptions) -> std::result::Result<u64, DeltaTableError> {
-    let operation = DeltaOperation::Optimize { predicate: None, target_size: i64::try_from(options.below).unwrap_or(i64::MAX) };
+async fn send(table: &Table, actions: Vec<Action>, below: u64) -> std::result::Result<u64, DeltaTableError> {
+    let operation = DeltaOperation::Optimize { predicate: None, target_size: i64::try_from(below).unwrap_or(i64::MAX) };
     let state = table.delta.snapshot()?;
     let commit = CommitBuilder::default().with_max_retries(0).with_actions(actions).build(
         Some(state as &dyn TableReference),

@@ -12,13 +12,13 @@ use deltalake_core::kernel::Add;
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::DAY;
-use super::ledger::Bounds;
+use super::ledger::compare;
 use super::leftover::Files;
 use super::plan::{Plan, Take};
 use super::stats;
 use crate::column::Column;
 use crate::dataset::{Dataset, Mode, Progress};
-use crate::error::{ExportError, ExportErrorKind, Result};
+use crate::error::{ExportError, Result};
 use crate::fault;
 use crate::file::sync_folder;
 use crate::parquet_file::Written;
@@ -91,9 +91,9 @@ async fn write_all(readers: &Readers<'_>, plans: &[Plan], tasks: &[Task], progre
     readers.run(&datasets, &columns, tasks.to_vec(), &mut on_rows).await
 }
 
-/// Writes the files of all plans; `files` removes them should it be dropped before they are published.
+/// Writes the files of all plans and leaves the database; `files` removes them should it be dropped before they are published.
 pub(super) async fn write(
-    readers: &Readers<'_>,
+    readers: Readers<'_>,
     place: &Place,
     began: Instant,
     plans: Vec<Plan>,
@@ -110,7 +110,9 @@ pub(super) async fn write(
     for folder in &folders {
         fault::step(folder).and_then(|()| fs::create_dir_all(folder)).map_err(failed)?;
     }
-    let written = write_all(readers, &plans, &tasks, progress).await?;
+    let written = write_all(&readers, &plans, &tasks, progress).await?;
+    // Sending may take long: nobody's work on the tables waits for it.
+    readers.close().await?;
     // A file's name is on disk when its folder is, and a folder's when the one above is.
     if let Some(root) = place.folder() {
         let above: BTreeSet<&Path> = folders.iter().filter_map(|folder| folder.parent()).filter(|above| above.starts_with(root)).collect();
@@ -174,26 +176,4 @@ impl Draft {
             compare(&format!("dataset {name}, {day}"), by_day.get(day).copied().unwrap_or_default(), wanted.owed)
         })
     }
-}
-
-fn compare(what: &str, rows: u64, (least, most): Bounds) -> Result<()> {
-    if rows < least {
-        return Err(ExportError::new(
-            ExportErrorKind::Incomplete,
-            format!(
-                "{what}: {rows} rows were read, but {least} must be there; nothing was published. \
-                 Rows were deleted by hand, or lost: find out with `hitherto audit verify`, or publish all the same with --unverified"
-            ),
-        ));
-    }
-    if rows > most {
-        return Err(ExportError::new(
-            ExportErrorKind::Surplus,
-            format!(
-                "{what}: {rows} rows were read, but the ledger tells of {most}; nothing was published. \
-                 Rows were added by hand, or twice: find out with `hitherto audit verify`, or publish all the same with --unverified"
-            ),
-        ));
-    }
-    Ok(())
 }

@@ -11,6 +11,7 @@ use super::later;
 use super::store::{is_draft, put_file};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::fault;
+use crate::file::sync_folder;
 use crate::place::Place;
 use crate::place::lease::{LOCK, Lease};
 
@@ -132,6 +133,8 @@ async fn enter_folder(place: &Place, root: &Path, source: Option<&str>) -> Resul
     let folders = root.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
     let mut entered = Entered { place: place.clone(), folders, made: false, lock: None };
     fs::create_dir_all(root).map_err(failed)?;
+    // A folder's name is on disk when the one above is.
+    entered.folders.iter().filter_map(|folder| folder.parent()).try_for_each(sync_folder).map_err(failed)?;
     let path = root.join(MARKER);
     let mut is_mine = false;
     if !look(place, source).await? {

@@ -85,7 +85,7 @@ async fn table(place: &Place, name: &str) -> Result<Vec<Version>> {
 }
 
 /// Every commit that a table's log still has.
-async fn commits(place: &Place, table: &str) -> Result<BTreeMap<u64, Vec<Value>>> {
+pub(super) async fn commits(place: &Place, table: &str) -> Result<BTreeMap<u64, Vec<Value>>> {
     let log = format!("{table}/_delta_log");
     let version = |name: &str| name.strip_suffix(".json").filter(|name| name.len() == 20)?.parse::<u64>().ok();
     let names: Vec<u64> = place.list(&log).await?.iter().filter_map(|(name, _)| version(name)).collect();
@@ -121,7 +121,6 @@ fn told(version: u64, actions: &[Value], rows: &mut HashMap<String, u64>) -> Ver
         server: None,
         instant: None,
     };
-    let path = |action: &Value| action["path"].as_str().map(decoded).unwrap_or_default();
     let count = |stats: &Value| {
         let stats: Value = serde_json::from_str(stats.as_str()?).ok()?;
         stats["numRecords"].as_u64()
@@ -138,7 +137,7 @@ fn told(version: u64, actions: &[Value], rows: &mut HashMap<String, u64>) -> Ver
             let found = count(&remove["stats"]).or_else(|| rows.get(&path(remove)).copied());
             told.rows_removed = told.rows_removed.zip(found).map(|(sum, rows)| sum + rows);
         } else if let Some(info) = action.get("commitInfo") {
-            told.at = info["timestamp"].as_i64().and_then(DateTime::from_timestamp_millis);
+            told.at = committed_at(actions).and_then(DateTime::from_timestamp_millis);
             info["operation"].as_str().unwrap_or("?").clone_into(&mut told.operation);
         } else if let Some(txn) = action.get("txn")
             && let Some(Note::Watermark(server)) = txn["appId"].as_str().map(watermark::note)
@@ -150,7 +149,13 @@ fn told(version: u64, actions: &[Value], rows: &mut HashMap<String, u64>) -> Ver
     told
 }
 
-/// A path in the log is a URL's.
-fn decoded(path: &str) -> String {
+/// When a commit was made, in milliseconds.
+pub(super) fn committed_at(actions: &[Value]) -> Option<i64> {
+    actions.iter().find_map(|action| action["commitInfo"]["timestamp"].as_i64())
+}
+
+/// The file that an action adds or removes. A path in the log is a URL's.
+pub(super) fn path(action: &Value) -> String {
+    let path = action["path"].as_str().unwrap_or_default();
     Path::from_url_path(path).map_or_else(|_| path.to_owned(), |path| path.to_string())
 }

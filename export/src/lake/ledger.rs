@@ -6,7 +6,7 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use uuid::Uuid;
 
 use crate::dataset::{Dataset, quote};
-use crate::error::{ExportError, Result};
+use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::snapshot::{Snapshot, literal, midnight};
 
 /// Ranges that are asked for one by one; of more, all that lies between.
@@ -14,15 +14,15 @@ const MAX_RANGES: usize = 128;
 
 /// A line of the ledger, or several of one day summed up.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// The days of its first and last row; `None` where rows have no time.
     pub(super) days: Option<(NaiveDate, NaiveDate)>,
-    pub(super) rows: u64,
+    pub(crate) rows: u64,
     pub(super) batch: Option<Uuid>,
 }
 
 /// The lines since a watermark that may have rows within a range of days, its end excluded.
-pub(super) async fn lines(snapshot: &Snapshot<'_>, dataset: &Dataset, query: &str, since: i64, range: Range) -> Result<Vec<Line>> {
+pub(crate) async fn lines(snapshot: &Snapshot<'_>, dataset: &Dataset, query: &str, since: i64, range: Range) -> Result<Vec<Line>> {
     let doing = format!("reading the ledger of dataset {}", dataset.name);
     let (from, to) = (range.from.map(midnight), range.to.map(midnight));
     let rows = snapshot.query(&doing, query, &[&since.to_string(), &from, &to]).await?;
@@ -41,9 +41,9 @@ pub(super) async fn lines(snapshot: &Snapshot<'_>, dataset: &Dataset, query: &st
 
 /// Days, the last one excluded; `None` for no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Range {
-    pub(super) from: Option<NaiveDate>,
-    pub(super) to: Option<NaiveDate>,
+pub(crate) struct Range {
+    pub(crate) from: Option<NaiveDate>,
+    pub(crate) to: Option<NaiveDate>,
 }
 
 impl Range {
@@ -148,8 +148,15 @@ pub(super) async fn count(
 }
 
 /// Of lines that span days: how many rows each batch really has of which day. Its first and last day have some for
-/// sure: only when those are not all of its rows, the days between are looked at.
-pub(super) async fn split(snapshot: &Snapshot<'_>, dataset: &Dataset, lines: &[Line]) -> Result<HashMap<Uuid, BTreeMap<NaiveDate, u64>>> {
+/// sure: only when those are not all of its rows, the days between are looked at. A batch none of whose days may have been
+/// dropped (those from `whole` on) must have as many rows as its line says, unless `unverified`.
+pub(super) async fn split(
+    snapshot: &Snapshot<'_>,
+    dataset: &Dataset,
+    lines: &[Line],
+    whole: Option<NaiveDate>,
+    unverified: bool,
+) -> Result<HashMap<Uuid, BTreeMap<NaiveDate, u64>>> {
     let mut split = HashMap::<Uuid, BTreeMap<NaiveDate, u64>>::new();
     let mut owed: HashMap<Uuid, (NaiveDate, NaiveDate, u64)> = HashMap::new();
     for line in lines {
@@ -159,6 +166,7 @@ pub(super) async fn split(snapshot: &Snapshot<'_>, dataset: &Dataset, lines: &[L
             owed.insert(batch, (first, last, line.rows));
         }
     }
+    let told = owed.clone();
     for edges in [true, false] {
         let days: BTreeSet<NaiveDate> = if edges {
             owed.values().flat_map(|(first, last, _)| [*first, *last]).collect()
@@ -182,11 +190,17 @@ pub(super) async fn split(snapshot: &Snapshot<'_>, dataset: &Dataset, lines: &[L
         }
         owed.retain(|batch, (_, _, rows)| split.get(batch).map_or(0, |days| days.values().sum::<u64>()) < *rows);
     }
+    for (batch, (first, _, rows)) in told.iter().filter(|_| !unverified) {
+        if whole.is_none_or(|whole| *first >= whole) {
+            let found = split.get(batch).map_or(0, |days| days.values().sum());
+            compare(&format!("dataset {}, batch {batch}", dataset.name), found, (*rows, *rows))?;
+        }
+    }
     Ok(split)
 }
 
 /// Between how many rows there must be: at least, at most.
-pub(super) type Bounds = (u64, u64);
+pub(crate) type Bounds = (u64, u64);
 
 /// How many rows the lines tell of: of each of these days, and of all of them.
 pub(super) struct Owed {
@@ -248,6 +262,29 @@ impl Owed {
             self.total = (self.total.0 + rows, self.total.1 + rows);
         }
     }
+}
+
+/// What was read must be what the ledger tells of.
+pub(crate) fn compare(what: &str, rows: u64, (least, most): Bounds) -> Result<()> {
+    if rows < least {
+        return Err(ExportError::new(
+            ExportErrorKind::Incomplete,
+            format!(
+                "{what}: {rows} rows were read, but {least} must be there; nothing was published. \
+                 Rows were deleted by hand, or lost: find out with `hitherto audit verify`, or publish all the same with --unverified"
+            ),
+        ));
+    }
+    if rows > most {
+        return Err(ExportError::new(
+            ExportErrorKind::Surplus,
+            format!(
+                "{what}: {rows} rows were read, but the ledger tells of {most}; nothing was published. \
+                 Rows were added by hand, or twice: find out with `hitherto audit verify`, or publish all the same with --unverified"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

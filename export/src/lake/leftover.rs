@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::held::Held;
 use super::later;
 use super::store::is_draft;
-use crate::error::{ExportError, Result};
+use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::fault;
 use crate::place::Place;
 
@@ -45,9 +45,18 @@ impl Files {
         self.names.retain(|name| !shown(name));
     }
 
-    /// Nobody knows whether a version shows them: the next export finds out.
-    pub(super) fn leave(&mut self) {
-        self.names.clear();
+    /// A commit failed, and the log, if it could be read, does not have it. Unless it was refused, a request that was given up
+    /// may still go through: nobody knows whether a version will show the files, and the next export finds out.
+    pub(super) fn unless_refused(&mut self, error: &ExportError, read: bool) {
+        let refused = self.place.folder().is_some() || matches!(error.kind(), ExportErrorKind::Conflict | ExportErrorKind::Denied);
+        if !(read && refused) {
+            self.names.clear();
+            self.noted = false;
+        }
+    }
+
+    /// The lake's lock was lost: the note is another's by now, or will be.
+    pub(super) fn lost(&mut self) {
         self.noted = false;
     }
 

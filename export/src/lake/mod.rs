@@ -7,7 +7,7 @@ mod draft;
 mod folder;
 mod held;
 mod history;
-mod ledger;
+pub(crate) mod ledger;
 mod leftover;
 mod merge;
 mod object;
@@ -38,7 +38,7 @@ use self::plan::Plan;
 pub use self::vacuum::{VacuumOptions, Vacuumed, vacuum_lake};
 pub use self::verify::{Finding, Verified, VerifiedTable, VerifyOptions, compare_with_ledger, verify_lake};
 use self::watermark::Server;
-use crate::dataset::{Dataset, Exported, Options, Planned};
+use crate::dataset::{Dataset, Exported, Mode, Options, Planned};
 use crate::error::{ExportError, Result};
 use crate::place::Place;
 use crate::readers::Readers;
@@ -83,14 +83,19 @@ pub async fn export_lake(
     let place = Place::new(lake)?;
     let mut entered = enter(&place, options.source.as_deref()).await?;
     tidy(&place).await?;
-    let readers = Readers::open(client, datasets, options).await?;
+    let mut readers = Readers::open(client, datasets).await?;
     let plans = plan(&readers.snapshot, &place, datasets, options).await?;
+    if plans.iter().any(|plan| plan.mode != Mode::Unchanged) {
+        readers.join(datasets, options).await?;
+    }
     let mut files = Files::new(&place);
-    let drafts = draft::write(&readers, &place, began, plans, options.unverified, &mut files, progress).await?;
-    readers.close().await?;
+    let drafts = draft::write(readers, &place, began, plans, options.unverified, &mut files, progress).await?;
     let publishing = PUBLISHING.read().await;
     let task = tokio::spawn(async move {
         let published = publish(&place, &mut entered, drafts, &mut files).await;
+        if entered.check().is_err() {
+            files.lost();
+        }
         files.end().await;
         entered.leave().await;
         drop(publishing);
@@ -160,24 +165,26 @@ async fn publish(place: &Place, entered: &mut Entered, drafts: Vec<Draft>, files
         draft.try_log()?;
     }
     entered.keep();
-    let mut exported: Vec<Exported> = Vec::with_capacity(drafts.len());
+    let mut exported: Vec<(Exported, bool)> = Vec::with_capacity(drafts.len());
     let mut left: Vec<String> = drafts.iter().map(|d| d.plan.dataset.name.clone()).collect();
     for draft in drafts {
+        let ranged = draft.plan.ranged;
         let committed = match entered.check() {
             Ok(()) => draft.commit(files).await,
             Err(e) => Err(e),
         };
         match committed {
-            Ok(done) => exported.push(done),
+            Ok(done) => exported.push((done, ranged)),
             Err(error) if exported.is_empty() => return Err(error),
             Err(error) => {
-                let done: Vec<&str> = exported.iter().map(|e| e.dataset.as_str()).collect();
+                let done: Vec<&str> = exported.iter().map(|(e, _)| e.dataset.as_str()).collect();
                 let words = format!("published: {}; not published: {}; run the export again", done.join(", "), left.join(", "));
                 return Err(error.with(&words));
             }
         }
         left.remove(0);
     }
-    versions::note(place, &exported).await?;
-    Ok(exported)
+    let noted = versions::note(place, &exported).await;
+    noted.map_err(|e| e.with("all datasets were published; run the export again, so that it says which versions belong together"))?;
+    Ok(exported.into_iter().map(|(e, _)| e).collect())
 }

@@ -23,6 +23,8 @@ pub(super) struct Plan {
     pub(super) columns: Vec<Column>,
     pub(super) mode: Mode,
     pub(super) reason: String,
+    /// Only days within a range: what else has come since is not in it.
+    pub(super) ranged: bool,
     /// Days to write.
     pub(super) days: BTreeMap<NaiveDate, DayPlan>,
     /// Days that the lake has and the database has no rows of any more, though it has dropped none.
@@ -67,6 +69,7 @@ impl Plan {
             columns,
             mode: Mode::Full,
             reason: String::new(),
+            ranged: dataset.time_column.is_some() && (options.from.is_some() || options.to.is_some()),
             days: BTreeMap::new(),
             gone: BTreeSet::new(),
             owed: None,
@@ -90,7 +93,7 @@ impl Plan {
 
     /// Settles how the dataset is written; gives the transaction from which on the ledger is read.
     async fn since(&mut self, snapshot: &Snapshot<'_>, server: Option<&Server>, options: &Options) -> Result<i64> {
-        let ranged = self.dataset.time_column.is_some() && (options.from.is_some() || options.to.is_some());
+        let ranged = self.ranged;
         let (same, notes) = joined(snapshot, &self.dataset, self.held.as_ref()).await?;
         if !ranged {
             if let Some(server) = server {
@@ -160,16 +163,23 @@ impl Plan {
         let whole = snapshot.first_whole_day(&self.dataset).await?;
         let range = Range { from: options.from.map(|t| day_start(t).date_naive()), to: options.to.map(|t| day_end(t).date_naive()) };
         match (self.mode, self.dataset.ledger.clone()) {
-            (Mode::Incremental, Some(ledger)) => self.plan_dirty(snapshot, &ledger, since, whole).await,
+            (Mode::Incremental, Some(ledger)) => self.plan_dirty(snapshot, &ledger, since, whole, options.unverified).await,
             (_, Some(ledger)) => self.plan_all(snapshot, &ledger, range, whole).await,
             (_, None) => self.plan_counted(snapshot, range, whole).await,
         }
     }
 
     /// The days that lines of the ledger have rows of, since the watermark.
-    async fn plan_dirty(&mut self, snapshot: &Snapshot<'_>, ledger: &str, since: i64, whole: Option<NaiveDate>) -> Result<()> {
+    async fn plan_dirty(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        ledger: &str,
+        since: i64,
+        whole: Option<NaiveDate>,
+        unverified: bool,
+    ) -> Result<()> {
         let fresh = lines(snapshot, &self.dataset, ledger, since, Range::default()).await?;
-        let split = split(snapshot, &self.dataset, &fresh).await?;
+        let split = split(snapshot, &self.dataset, &fresh, whole, unverified).await?;
         let mut dirty = BTreeSet::new();
         for line in &fresh {
             match (line.days, line.batch.and_then(|batch| split.get(&batch))) {
@@ -197,11 +207,35 @@ impl Plan {
         }
         counts.retain(|day, _| old.contains(day));
         self.take_added(&counts).await?;
+        self.warn_of_dropped(snapshot, ledger, &old).await?;
         (self.mode, self.reason) = match self.days.len() {
             0 => (Mode::Unchanged, "nothing new".to_owned()),
             1 => (Mode::Incremental, "1 day has new rows".to_owned()),
             n => (Mode::Incremental, format!("{n} days have new rows")),
         };
+        Ok(())
+    }
+
+    /// Rows may have come late to days that were dropped, and have been dropped with them before any export saw them.
+    async fn warn_of_dropped(&self, snapshot: &Snapshot<'_>, ledger: &str, old: &BTreeSet<NaiveDate>) -> Result<()> {
+        let Some(hull) = Range::around(old.iter().copied()) else { return Ok(()) };
+        let lines = lines(snapshot, &self.dataset, ledger, 0, hull).await?;
+        let owed = Owed::of(&lines, &HashMap::new(), old.iter().copied(), |_, _| false);
+        for (day, (least, _)) in owed.days {
+            let held = self.held.as_ref().map_or(0, |held| held.rows(day));
+            let shown = match self.days.get(&day) {
+                Some(DayPlan { owed, take: Take::Whole, .. }) => owed.0,
+                Some(DayPlan { owed, take: Take::Batches(_), .. }) => held + owed.0,
+                None => held,
+            };
+            if shown < least {
+                tracing::warn!(
+                    "dataset {}: {} rows of {day} are not in the lake and no longer in the database: retention dropped them before an export saw them",
+                    self.dataset.name,
+                    least - shown
+                );
+            }
+        }
         Ok(())
     }
 
@@ -358,6 +392,10 @@ impl Plan {
         }
         if added.is_empty() && !dropped && broken.is_empty() {
             return Ok(());
+        }
+        if !added.is_empty() && self.keeps_files() {
+            let name = &self.dataset.name;
+            tracing::warn!("dataset {name}: {} is new: days that are not written now show NULL there; --full fills them", added.join(", "));
         }
         if self.mode == Mode::Unchanged {
             self.mode = Mode::Incremental;

@@ -13,12 +13,16 @@ impl Plan {
         let whole = self.dataset.time_column.is_none() && self.mode != Mode::Unchanged;
         let of_days = self.days.values().map(|day| day.owed.1).fold(0, u64::saturating_add);
         let rows = if self.dataset.time_column.is_some() { Some(of_days) } else { self.owed.filter(|_| whole).map(|(least, _)| least) };
+        let gone = self.gone.iter().map(|&day| PlannedDay { day, rows: (0, 0), held: held(day), why: Why::Gone });
+        let written = self.days.iter().map(|(&day, plan)| PlannedDay { day, rows: plan.owed, held: held(day), why: plan.why });
+        let mut days: Vec<PlannedDay> = written.chain(gone).collect();
+        days.sort_unstable_by_key(|planned| planned.day);
         Planned {
             dataset: self.dataset.name.clone(),
             mode: self.mode,
             reason: self.reason.clone(),
             rows,
-            days: self.days.iter().map(|(&day, plan)| PlannedDay { day, rows: plan.owed, held: held(day), why: plan.why }).collect(),
+            days,
             version: self.held.as_ref().map(|held| held.version),
         }
     }
@@ -29,10 +33,13 @@ impl Plan {
         held.filter(|day| !self.days.contains_key(day) && !self.gone.contains(day)).count() as u64
     }
 
-    /// How many days are written for which reason.
+    /// How many days are written, or taken out, for which reason.
     pub(super) fn whys(&self) -> BTreeMap<Why, u64> {
         let mut whys = BTreeMap::new();
         self.days.values().for_each(|day| *whys.entry(day.why).or_default() += 1);
+        if !self.gone.is_empty() {
+            whys.insert(Why::Gone, self.gone.len() as u64);
+        }
         whys
     }
 

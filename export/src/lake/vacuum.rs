@@ -10,8 +10,8 @@ use futures_util::TryStreamExt;
 use serde::Serialize;
 
 use super::table::Table;
-use super::{folder, versions};
-use crate::error::{ExportError, Result};
+use super::{folder, history, versions};
+use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::place::Place;
 
 /// What to remove.
@@ -59,13 +59,15 @@ pub async fn vacuum_lake(lake: &str, options: &VacuumOptions) -> Result<Vec<Vacu
     for name in place.tables(&options.datasets).await? {
         let table = Table::load(&place, &name, None, &[]).await?;
         let mut named: HashSet<String> = table.files.iter().map(|file| file.path.clone()).collect();
-        // A version that can't be read any more, since its log is gone, needs no files.
-        if let Some(noted) = noted.get(&name).filter(|noted| noted.version < table.version)
-            && let Ok(shown) = Table::load(&place, &name, Some(noted.version), &[]).await
-        {
-            named.extend(shown.files.into_iter().map(|file| file.path));
+        if let Some(noted) = noted.get(&name).filter(|noted| noted.version < table.version) {
+            match Table::load(&place, &name, Some(noted.version), &[]).await {
+                Ok(shown) => named.extend(shown.files.into_iter().map(|file| file.path)),
+                Err(e) if matches!(e.kind(), ExportErrorKind::Unreachable | ExportErrorKind::Denied) => return Err(e),
+                // A version that can't be read any more, since its log is gone, needs no files.
+                Err(_) => {}
+            }
         }
-        let gone = removed_at(&place, &table).await?;
+        let (gone, begins) = removed_at(&place, &table).await?;
         let mut vacuumed = Vacuumed { dataset: name.clone(), files: 0, bytes: 0, leftovers: 0, log_files: 0, removed: Vec::new() };
         for (file, meta) in place.list(&name).await? {
             let data = file.ends_with(".parquet") && !file.split('/').any(|part| part.starts_with(['_', '.']));
@@ -73,11 +75,11 @@ pub async fn vacuum_lake(lake: &str, options: &VacuumOptions) -> Result<Vec<Vacu
                 continue;
             }
             let made = meta.last_modified.timestamp_millis();
-            let gone = gone.get(&file);
-            if gone.copied().flatten().unwrap_or(made).max(made) < before {
+            let known = gone.get(&file).copied();
+            if known.flatten().or(begins).unwrap_or(made).max(made) < before {
                 vacuumed.files += 1;
                 vacuumed.bytes += meta.size;
-                vacuumed.leftovers += u64::from(gone.is_none());
+                vacuumed.leftovers += u64::from(known.is_none());
                 vacuumed.removed.push(format!("{name}/{file}"));
             }
         }
@@ -94,13 +96,21 @@ pub async fn vacuum_lake(lake: &str, options: &VacuumOptions) -> Result<Vec<Vacu
     Ok(all)
 }
 
-/// When each file was removed that the log still remembers, in milliseconds; `None` where it doesn't say.
-async fn removed_at(place: &Place, table: &Table) -> Result<HashMap<String, Option<i64>>> {
+/// When each file was removed that the log still remembers, in milliseconds; `None` where it doesn't say. And when the log
+/// begins, if what came before is forgotten: nobody knows when other files were removed, but it was not later than that.
+async fn removed_at(place: &Place, table: &Table) -> Result<(HashMap<String, Option<i64>>, Option<i64>)> {
     let failed = |e: DeltaTableError| ExportError::lake(&format!("reading the table {}", place.shown_in(&table.name)), e);
     let state = table.delta.snapshot().map_err(failed)?;
     let log = table.delta.log_store();
     let gone = state.all_tombstones(log.as_ref()).map_ok(|gone| (gone.path().into_owned(), gone.deletion_timestamp()));
-    gone.try_collect().await.map_err(failed)
+    let mut gone: HashMap<String, Option<i64>> = gone.try_collect().await.map_err(failed)?;
+    // A checkpoint forgets files sooner than the commits go that removed them.
+    let commits = history::commits(place, &table.name).await?;
+    let begins = commits.first_key_value().filter(|(version, _)| **version > 0).and_then(|(_, actions)| history::committed_at(actions));
+    for remove in commits.values().flatten().filter_map(|action| action.get("remove")) {
+        gone.insert(history::path(remove), remove["deletionTimestamp"].as_i64());
+    }
+    Ok((gone, begins))
 }
 
 /// Removes the commits that no reader needs, by the table's own settings; those need a checkpoint, which exports write.

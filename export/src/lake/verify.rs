@@ -1,6 +1,6 @@
 //! Whether a lake is what its logs say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -118,20 +118,19 @@ pub async fn verify_lake(lake: &str, datasets: &[Dataset], options: &VerifyOptio
     Ok(verified)
 }
 
-/// Where the lake's days are not what the ledger tells of, by what an export in full would write.
-pub fn compare_with_ledger(planned: &[Planned]) -> Vec<Finding> {
+/// What the lake has of each day against what the ledger tells of it: `all` is what an export in full would write, planned before
+/// `fresh`, what the next export writes anyway. What the lake does not have yet is no finding.
+pub fn compare_with_ledger(all: &[Planned], fresh: &[Planned]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for dataset in planned {
-        for day in &dataset.days {
+    for dataset in all {
+        let fresh = fresh.iter().filter(|other| other.dataset == dataset.dataset).flat_map(|other| &other.days);
+        let fresh: BTreeSet<NaiveDate> = fresh.map(|planned| planned.day).collect();
+        // What would be added is not what is there.
+        for day in dataset.days.iter().filter(|planned| planned.why != Why::Added && !fresh.contains(&planned.day)) {
             let (least, most) = day.rows;
-            // What would be added is not what is there.
-            if day.why == Why::Added {
-                continue;
-            }
             if day.held < least || day.held > most {
                 let owed = if least == most { least.to_string() } else { format!("{least} to {most}") };
-                let next = if day.held < least { "; export again" } else { "" };
-                let what = format!("{}: the ledger tells of {owed} rows, the lake has {}{next}", day.day, day.held);
+                let what = format!("{}: the ledger tells of {owed} rows, the lake has {}", day.day, day.held);
                 findings.push(Finding { dataset: dataset.dataset.clone(), file: None, what });
             }
         }

@@ -13,15 +13,15 @@ use crate::place::Place;
 /// Names every table's version of the last export of it that came to its end: those of one instant belong together.
 pub(super) const SNAPSHOT: &str = "_snapshot.json";
 
-/// A table's version, and when the export ended that left it or found it up to date.
+/// A table's version, and when the export ended that left it or found it up to date; `None` when that was one of a range.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Noted {
     pub(super) version: u64,
     pub(super) exported_at: Option<DateTime<Utc>>,
 }
 
-/// Writes down which versions belong together; datasets that were not exported now keep theirs.
-pub(super) async fn note(place: &Place, exported: &[Exported]) -> Result<()> {
+/// Writes down which versions belong together, and which are those of a range only; datasets that were not exported now keep theirs.
+pub(super) async fn note(place: &Place, exported: &[(Exported, bool)]) -> Result<()> {
     let mut versions = match all(place).await {
         Ok(versions) => versions,
         // Whatever it is, it is no list of versions.
@@ -29,7 +29,11 @@ pub(super) async fn note(place: &Place, exported: &[Exported]) -> Result<()> {
         Err(e) => return Err(e),
     };
     let now = Utc::now();
-    versions.extend(exported.iter().map(|e| (e.dataset.clone(), json!({"version": e.version, "exported_at": now}))));
+    versions.extend(exported.iter().map(|(e, ranged)| {
+        // What lies outside the range is of another instant.
+        let at = (!ranged).then_some(now);
+        (e.dataset.clone(), json!({"version": e.version, "exported_at": at}))
+    }));
     write(place, versions).await
 }
 

@@ -1,10 +1,11 @@
 //! How far a table of the lake has come, as its Delta log has it: `txn` actions, committed with the data.
 
 use chrono::{DateTime, Utc};
+use tokio_postgres::Row;
 
 use super::held::Held;
 use crate::dataset::Dataset;
-use crate::error::{ExportError, Result};
+use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::snapshot::Snapshot;
 
 /// Which history of transactions the table was last written from; below it, followed by a colon and that
@@ -27,6 +28,8 @@ pub(super) struct Server {
     identity: String,
     /// Transactions before this one had ended; those that committed are in the snapshot.
     pub(super) xmin: i64,
+    /// It follows another one, and may be behind that.
+    standby: bool,
 }
 
 /// From where on a table is to be brought up to date.
@@ -43,9 +46,11 @@ impl Server {
         let Some(identity) = identity else { return Ok(None) };
         let doing = "asking which server this is";
         let failed = |e| ExportError::database(doing, e);
-        let query = format!("SELECT ({identity})::text, pg_snapshot_xmin(pg_current_snapshot())::text::bigint");
+        let query = format!("SELECT ({identity})::text, pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_is_in_recovery()");
         let rows = snapshot.query(doing, &query, &[]).await?;
-        rows.first().map(|row| Ok(Self { identity: row.try_get(0).map_err(failed)?, xmin: row.try_get(1).map_err(failed)? })).transpose()
+        let read =
+            |row: &Row| Ok::<_, tokio_postgres::Error>(Self { identity: row.try_get(0)?, xmin: row.try_get(1)?, standby: row.try_get(2)? });
+        rows.first().map(|row| read(row).map_err(failed)).transpose()
     }
 
     /// How far the table has come in this history.
@@ -61,6 +66,14 @@ impl Server {
         }
         Ok(match held.noted(&format!("{APP}:{}", self.identity)).await? {
             None => Since::Never("the lake has no watermark of it".to_owned(), false),
+            Some(watermark) if watermark > self.xmin && self.standby => {
+                let message = format!(
+                    "dataset {}: this server is a standby that is behind what the lake was last written from (at transaction {}, the lake \
+                     at {watermark}); nothing was published. Wait until it has caught up, or export from the primary",
+                    dataset.name, self.xmin
+                );
+                return Err(ExportError::new(ExportErrorKind::Conflict, message));
+            }
             Some(watermark) if watermark > self.xmin => Since::Never(
                 format!("the server's transactions, at {}, have gone back behind the lake's watermark, {watermark}", self.xmin),
                 true,

@@ -1,4 +1,4 @@
-//! Where data files wait that are to be sent: a folder of one's own on this machine.
+//! Where files wait until they get their place: a folder of one's own on this machine.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// What the folders' names begin with.
-const NAME: &str = "hitherto-export-";
 /// Says that somebody uses the folder.
 const USED: &str = "used";
 /// A folder may be this old before it says so.
@@ -15,18 +13,21 @@ const MAKING: Duration = Duration::from_secs(60);
 
 /// A folder that goes with its last user; made when it is needed.
 #[derive(Debug)]
-pub(super) struct Room {
-    pub(super) path: PathBuf,
+pub(crate) struct Room {
+    pub(crate) path: PathBuf,
+    /// What its name and those of its kind begin with.
+    name: &'static str,
     used: Mutex<Option<File>>,
 }
 
 impl Room {
-    pub(super) fn new() -> Self {
-        Self { path: std::env::temp_dir().join(format!("{NAME}{}", uuid::Uuid::new_v4())), used: Mutex::new(None) }
+    /// One of its own in this folder, of this kind.
+    pub(crate) fn new(parent: &Path, name: &'static str) -> Self {
+        Self { path: parent.join(format!("{name}{}", uuid::Uuid::new_v4())), name, used: Mutex::new(None) }
     }
 
     /// Makes the folder, for nobody else to read, and removes those of users that were killed.
-    pub(super) fn make(&self) -> io::Result<()> {
+    pub(crate) fn make(&self) -> io::Result<()> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         if used.is_some() {
             return Ok(());
@@ -39,7 +40,7 @@ impl Room {
         file.lock()?;
         *used = Some(file);
         if let Some(parent) = self.path.parent() {
-            sweep(parent);
+            sweep(parent, self.name);
         }
         Ok(())
     }
@@ -51,9 +52,9 @@ impl Drop for Room {
     }
 }
 
-fn sweep(parent: &Path) {
+fn sweep(parent: &Path, name: &str) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(NAME) && left(&entry.path()) {
+        if entry.file_name().to_string_lossy().starts_with(name) && left(&entry.path()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -75,18 +76,18 @@ mod tests {
     #[test]
     fn rooms_of_the_killed_are_swept_and_others_left_alone() {
         let parent = tempfile::tempdir().unwrap();
-        let room = |name: &str| Room { path: parent.path().join(format!("{NAME}{name}")), used: Mutex::new(None) };
+        let room = |name: &str| Room { path: parent.path().join(format!("kind-{name}")), name: "kind-", used: Mutex::new(None) };
         let (living, killed) = (room("living"), room("killed"));
         living.make().unwrap();
         killed.make().unwrap();
         // The system lets go of a killed one's lock.
         drop(killed.used.lock().unwrap().take());
-        fs::create_dir(parent.path().join(format!("{NAME}young"))).unwrap();
+        fs::create_dir(parent.path().join("kind-young")).unwrap();
         let next = room("next");
         next.make().unwrap();
         let there = |room: &Path| room.exists();
         assert!(there(&living.path) && there(&next.path) && !there(&killed.path));
-        assert!(there(&parent.path().join(format!("{NAME}young"))));
+        assert!(there(&parent.path().join("kind-young")));
         let path = next.path.clone();
         drop(next);
         assert!(!there(&path));

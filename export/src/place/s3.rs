@@ -31,7 +31,12 @@ pub(super) fn bucket(lake: &str) -> Result<Bucket> {
     }
     let name = url.host_str().unwrap_or_default().to_owned();
     if name.is_empty() || url.port().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(config(format!("the lake's URL '{lake}': write s3://bucket/prefix; an endpoint goes into AWS_ENDPOINT_URL")));
+        // What else it says may be a key.
+        return Err(config(format!(
+            "the lake's URL s3://{name}{} has more to it than a bucket and a prefix: write s3://bucket/prefix; an endpoint goes into \
+             AWS_ENDPOINT_URL, keys into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            url.path()
+        )));
     }
     if url.path().contains('%') || lake.contains('%') {
         return Err(config(format!("the prefix of '{lake}' holds a character that URLs escape; use letters, digits and ._-")));

@@ -43,9 +43,10 @@ impl Sessions {
         Ok(client)
     }
 
-    /// Ends them, whatever they are at; their clients are dropped already.
-    pub(super) async fn cancel(&self) {
+    /// Has the server stop whatever they are at. Gives them, to be waited for once their clients are dropped.
+    pub(super) async fn stop(&self) -> Vec<Canceller> {
         let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
-        join_all(open.into_iter().map(Canceller::cancel)).await;
+        join_all(open.iter().map(Canceller::stop)).await;
+        open
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::process::Child;
 
 use super::*;
+use crate::pgbouncer::Pgbouncer;
+use crate::tls;
 
 pub(super) fn start(url: &str, folder: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_hitherto"))
@@ -136,6 +138,39 @@ async fn whoever_asks_twice_does_not_wait() {
     assert!(code(&output) == 130 && again.elapsed() < Duration::from_secs(2), "{:?}: {}", again.elapsed(), words(&output));
     let stop = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'hitherto export' AND datname = current_database()";
     shell::count(&db, stop).await;
+}
+
+#[tokio::test]
+async fn the_server_is_told_to_stop_through_a_pooler_and_over_tls() {
+    let (db, pgbouncer) = (harness::native().await, Pgbouncer::start().await);
+    let place = tls::Place::new();
+    let ours = tls::authority("ours");
+    let root = place.file("ours.crt", &ours.pem());
+    let certificate = tls::signed(&tls::params(&["localhost"], "localhost"), &ours);
+    place.serve(Some(&certificate), "local all all trust\nhostssl all all all trust\n", "");
+    let parameters = tls::root("verify-full", &root);
+    let encrypted = format!("postgresql://postgres@localhost:{}/postgres?{parameters}", place.server.port);
+    let config = place.config("localhost", &parameters);
+    let migrated = shell::run(&encrypted, place.files.path(), &["migrate", "--engine", "postgresql"], None).await;
+    assert_eq!(code(&migrated), 0, "{}", words(&migrated));
+    let at_it = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND datname = current_database() AND query LIKE 'COPY (SELECT pg_sleep%'";
+    for (url, config) in [(pgbouncer.url(&db), db.config.clone()), (encrypted, config)] {
+        let folder = tempfile::tempdir().unwrap();
+        let client = config.connect().await.unwrap();
+        let sleeping = async || client.query_one(at_it, &[]).await.unwrap().get::<_, i64>(0);
+        let query = "SELECT pg_sleep(600)::text AS s";
+        let child = start(&url, folder.path(), &["export", "--select", query, "--file", "f", "--connections", "1"]);
+        until("the query", async || sleeping().await == 1).await;
+        send(&child, "-INT").await;
+        let output = end(child).await;
+        assert_eq!(code(&output), 130, "{}", words(&output));
+        let began = Instant::now();
+        while sleeping().await > 0 {
+            assert!(began.elapsed() < Duration::from_secs(3), "{url}: the server is still at it");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(tree(folder.path()), [""; 0]);
+    }
 }
 
 /// Stands before a server and hands on what both say, until it is cut.

@@ -11,9 +11,10 @@ use hitherto::cli::embedded::Embedded;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use self::interrupted::{end, send, start, until, working};
+use self::interrupted::{end, send, start, working};
 use crate::export::read;
 use crate::harness::{self, Db};
+use crate::lab::settled;
 use crate::shell::{self, Shell, code, document, words};
 
 async fn sql(db: &Db, text: &str) {
@@ -281,17 +282,33 @@ async fn a_full_disk_is_told_and_what_was_there_stays() {
         env!("CARGO_BIN_EXE_hitherto")
     );
     let user: &[&str] = if harness::is_root() { &["--mount"] } else { &["--mount", "--user", "--map-root-user"] };
-    let output = Command::new("unshare")
-        .args(user)
-        .args(["sh", "-c", &script])
-        .env("DATABASE_URL", &shell.url)
-        .current_dir(shell.folder.path())
-        .output()
-        .await
-        .unwrap();
-    assert_ne!(code(&output), 77, "no file system could be mounted: {}", words(&output));
-    assert!(words(&output).contains("No space left on device") && words(&output).contains("make room there"), "{}", words(&output));
-    assert_eq!((code(&output), String::from_utf8_lossy(&output.stdout).as_ref()), (2, "f\nbefore\n"));
+    let unshare = async |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(user).args(["sh", "-c", script]).env("DATABASE_URL", &shell.url).current_dir(shell.folder.path());
+        let output = command.output().await.unwrap();
+        assert_ne!(code(&output), 77, "no file system could be mounted: {}", words(&output));
+        assert!(words(&output).contains("No space left on device") && words(&output).contains("make room there"), "{}", words(&output));
+        (code(&output), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(unshare(&script).await, (2, "f\nbefore\n".to_owned()));
+
+    // A lake of which the first version fits and the second doesn't; once there is room, it does.
+    health_checks(&shell, 2, 10).await;
+    health_checks(&shell, 1, 10).await;
+    let hitherto = env!("CARGO_BIN_EXE_hitherto");
+    let script = format!(
+        "mount -t tmpfs -o size=300k tmpfs small || exit 77
+         export DATABASE_URL='{}'
+         {hitherto} export --lake small/lake --dataset health_check >&2 || exit 78
+         find small | sort > before
+         dd if=/dev/zero of=small/ballast bs=1k count=1000 2>&1 | tail -1 >&2
+         {hitherto} export --lake small/lake --dataset health_check --full; code=$?
+         rm small/ballast; find small | sort | diff before - && {hitherto} lake verify small/lake --deep >&2 && echo as it was
+         {hitherto} export --lake small/lake --dataset health_check --full >&2 && {hitherto} lake verify small/lake --deep >&2 && echo and goes on
+         exit $code",
+        shell.url
+    );
+    assert_eq!(unshare(&script).await, (2, "as it was\nand goes on\n".to_owned()));
 }
 
 /// The health checks of a day, this many days ago.
@@ -305,12 +322,6 @@ async fn health_checks(shell: &Shell, days_ago: i64, rows: i64) {
     let output = shell.run(&["ingest", "health-check", path.to_str().unwrap()]).await;
     assert_eq!(code(&output), 0, "{}", words(&output));
     std::fs::remove_file(path).unwrap();
-}
-
-/// Waits until transactions of other tests no longer hold the watermark back.
-async fn settled(db: &Db) {
-    let open = "SELECT count(*) FROM hitherto.ingest_batch WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())";
-    until("other transactions' end", async || shell::count(db, open).await == 0).await;
 }
 
 #[tokio::test]
