@@ -27,11 +27,7 @@ async fn main() {
     dbs.extend(harness::named().await);
     for db in dbs {
         println!("{} (PostgreSQL {})", db.name, db.store.capabilities().server_version);
-        let named = || {
-            let url = std::env::var("HITHERTO_TEST_DATABASE_URL").unwrap();
-            format!("{}/{}", url.rsplit_once('/').unwrap().0, db.config.database().unwrap())
-        };
-        bench(&db, &db.url().unwrap_or_else(named)).await;
+        bench(&db, &db.any_url()).await;
     }
 }
 

@@ -71,7 +71,7 @@ async fn main() {
         },
     };
     println!("{:?} (PostgreSQL {})", db.store.capabilities().engine, db.store.capabilities().server_version);
-    let url = named_url(&db.config).or_else(|| db.url()).unwrap();
+    let url = db.any_url();
     for table in tables::all(&db).await {
         println!("\n{}: {} rows x {} columns", table.name, table.rows, table.columns);
         compare(&table, &url, peers).await;
@@ -85,14 +85,6 @@ fn peers() -> bool {
         println!("the other ways can't be installed (scripts/setup.sh bench); they are left out");
     }
     ready
-}
-
-/// The named server's URL with the database that the run made there.
-fn named_url(config: &Config) -> Option<String> {
-    let url = std::env::var("HITHERTO_TEST_DATABASE_URL").ok().filter(|url| !url.is_empty())?;
-    let (head, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(head, query)| (head, format!("?{query}")));
-    let (server, _) = head.rsplit_once('/')?;
-    Some(format!("{server}/{}{query}", config.database()?))
 }
 
 async fn compare(table: &Table, url: &str, peers: bool) {

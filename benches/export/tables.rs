@@ -11,6 +11,12 @@ use crate::harness::Db;
 const ROWS: i64 = 2_000_000;
 const COLUMNS: usize = 60;
 
+/// As the command reads it: without it, days are found by counting rows.
+const LEDGER: &str = "
+    SELECT min_time, max_time, row_count, NULL::uuid FROM hitherto.ingest_batch
+    WHERE table_name = 'health_check' AND xid >= $1::text::xid8
+      AND ($2::timestamptz IS NULL OR max_time >= $2) AND ($3::timestamptz IS NULL OR min_time < $3)";
+
 /// A table and how it is exported.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Table {
@@ -22,6 +28,7 @@ pub(crate) struct Table {
     sort: String,
     dictionary: Vec<String>,
     span: String,
+    ledger: Option<String>,
 }
 
 impl Table {
@@ -34,6 +41,7 @@ impl Table {
             dictionary: self.dictionary.clone(),
             tables: vec![format!("hitherto.{}", self.name)],
             span: Some(self.span.clone()),
+            ledger: self.ledger.clone(),
             ..Dataset::default()
         }
     }
@@ -77,6 +85,7 @@ async fn health_check(store: &Store, rows: i64) -> Table {
         sort: "module_id".to_owned(),
         dictionary: vec!["status".to_owned()],
         span: "SELECT min(min_time), max(max_time) FROM hitherto.ingest_batch WHERE table_name = 'health_check'".to_owned(),
+        ledger: Some(LEDGER.to_owned()),
     }
 }
 
@@ -120,5 +129,6 @@ async fn wide(db: &Db, name: &str, rows: i64) -> Table {
         sort: "id".to_owned(),
         dictionary: Vec::new(),
         span: format!("SELECT TIMESTAMPTZ '2026-03-01 00:00:00+00', TIMESTAMPTZ '2026-03-01 00:00:00+00' + {rows} * INTERVAL '4 seconds'"),
+        ledger: None,
     }
 }

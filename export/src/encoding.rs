@@ -14,7 +14,11 @@ use parquet::schema::types::ColumnPath;
 /// Level 1 loses a few percent of size against 3 and writes half as fast again.
 const ZSTD_LEVEL: i32 = 1;
 /// Rows that are looked at.
-const SAMPLE: usize = 1_024;
+const SAMPLE: usize = 4_096;
+/// With fewer values that come again among those, nothing is known of how many there are.
+const FEW: usize = 16;
+/// A dictionary larger than this is given up by the writer, amid the file.
+const DICTIONARY: usize = 1 << 20;
 
 /// How a column's values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,36 +65,53 @@ fn sorting(schema: &Schema, sort: &[usize]) -> Option<Vec<SortingColumn>> {
 }
 
 fn layout(column: &ArrayRef) -> Layout {
-    let few = |distinct: usize| distinct * 2 <= sampled(column).count().max(2);
     match column.data_type() {
         // Times mostly follow one another.
         DataType::Timestamp(..) => Layout::Delta,
-        DataType::Int16 => if_few(few(distinct(column, column.as_primitive::<Int16Type>().values())), Layout::Delta),
-        DataType::Int32 => if_few(few(distinct(column, column.as_primitive::<Int32Type>().values())), Layout::Delta),
-        DataType::Int64 => if_few(few(distinct(column, column.as_primitive::<Int64Type>().values())), Layout::Delta),
+        DataType::Int16 => fixed(column, column.as_primitive::<Int16Type>().values(), Layout::Delta),
+        DataType::Int32 => fixed(column, column.as_primitive::<Int32Type>().values(), Layout::Delta),
+        DataType::Int64 => fixed(column, column.as_primitive::<Int64Type>().values(), Layout::Delta),
         DataType::Float32 => {
             let values = column.as_primitive::<Float32Type>().values();
-            if_few(few(sampled(column).map(|row| values[row].to_bits()).collect::<HashSet<_>>().len()), Layout::Plain)
+            choose(column, |row| values[row].to_bits(), size_of::<f32>(), Layout::Plain)
         }
         DataType::Float64 => {
             let values = column.as_primitive::<Float64Type>().values();
-            if_few(few(sampled(column).map(|row| values[row].to_bits()).collect::<HashSet<_>>().len()), Layout::Plain)
+            choose(column, |row| values[row].to_bits(), size_of::<f64>(), Layout::Plain)
         }
-        DataType::Decimal128(..) => if_few(few(distinct(column, column.as_primitive::<Decimal128Type>().values())), Layout::Plain),
+        DataType::Decimal128(..) => fixed(column, column.as_primitive::<Decimal128Type>().values(), Layout::Plain),
         DataType::Utf8 => {
             let values = column.as_string::<i32>();
-            if_few(few(sampled(column).map(|row| values.value(row)).collect::<HashSet<_>>().len()), Layout::Plain)
+            let bytes = values.value_data().len() / values.len().max(1);
+            choose(column, |row| values.value(row), bytes, Layout::Plain)
         }
         _ => Layout::Dictionary,
     }
 }
 
-fn if_few(few: bool, otherwise: Layout) -> Layout {
-    if few { Layout::Dictionary } else { otherwise }
+fn fixed<T: Hash + Eq>(column: &ArrayRef, values: &[T], otherwise: Layout) -> Layout {
+    choose(column, |row| &values[row], size_of::<T>(), otherwise)
 }
 
-fn distinct<T: Hash + Eq>(column: &ArrayRef, values: &[T]) -> usize {
-    sampled(column).map(|row| &values[row]).collect::<HashSet<_>>().len()
+/// A dictionary where a sample says that it takes less room: values of so many bytes, each once, and a number a row.
+fn choose<V: Hash + Eq>(column: &ArrayRef, value: impl Fn(usize) -> V, bytes: usize, otherwise: Layout) -> Layout {
+    let (mut seen, mut looked) = (HashSet::new(), 0usize);
+    for row in sampled(column) {
+        looked += 1;
+        seen.insert(value(row));
+    }
+    let again = looked - seen.len();
+    if seen.len() * 2 <= looked.max(2) {
+        return Layout::Dictionary;
+    }
+    if again < FEW {
+        return otherwise;
+    }
+    // As many as would have as many pairs alike among those looked at (the birthday problem).
+    let distinct = (looked * looked / (2 * again)).min(column.len());
+    let number = usize::BITS - distinct.leading_zeros();
+    let (plain, coded) = (column.len() * bytes, distinct * bytes + column.len() * number as usize / 8);
+    if distinct * bytes <= DICTIONARY && coded * 3 <= plain * 2 { Layout::Dictionary } else { otherwise }
 }
 
 /// Rows from all over the column that are not NULL.

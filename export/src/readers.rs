@@ -8,7 +8,8 @@ use chrono::NaiveDate;
 use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::mpsc;
-use tokio_postgres::Client;
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, CopyOutStream};
 
 use crate::column::Column;
 use crate::cut::cut;
@@ -212,9 +213,30 @@ async fn copy(
     parts: &mpsc::Sender<Part>,
     note: impl Fn(usize),
 ) -> Result<bool> {
-    let failed = |e| ExportError::database(&format!("reading dataset {}", dataset.name), e);
+    let doing = format!("reading dataset {}", dataset.name);
     let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", rows.select(dataset));
-    let stream = client.copy_out(&copy).await.map_err(failed)?;
+    let stream = client.copy_out(&copy).await.map_err(|e| ExportError::database(&doing, e))?;
+    let (told, mut heard) = mpsc::unbounded_channel();
+    // A task of its own is woken by the connection's on the same thread, for each few rows; ended when this is dropped.
+    let mut pumping = JoinSet::new();
+    pumping.spawn(pump(stream, at, parts.clone(), told));
+    while let Some(bytes) = heard.recv().await {
+        note(bytes);
+    }
+    match pumping.join_next().await {
+        Some(Ok(pumped)) => pumped.map_err(|e| ExportError::database(&doing, e)),
+        Some(Err(e)) => Err(ExportError::lake(&doing, e)),
+        None => Ok(false),
+    }
+}
+
+/// Makes blocks of a COPY's rows, and tells of their bytes.
+async fn pump(
+    stream: CopyOutStream,
+    at: usize,
+    parts: mpsc::Sender<Part>,
+    told: mpsc::UnboundedSender<usize>,
+) -> Result<bool, tokio_postgres::Error> {
     let mut stream = std::pin::pin!(stream);
     let mut block = Vec::with_capacity(BLOCK);
     if parts.send(Part::Begin(at)).await.is_err() {
@@ -222,17 +244,17 @@ async fn copy(
     }
     // A row is a chunk.
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(failed)?;
+        let chunk = chunk?;
         if block.len() + chunk.len() > BLOCK && !block.is_empty() {
             let bytes = block.len();
             if parts.send(Part::Block(std::mem::replace(&mut block, Vec::with_capacity(BLOCK)))).await.is_err() {
                 return Ok(false);
             }
-            note(bytes);
+            let _ = told.send(bytes);
         }
         block.extend_from_slice(&chunk);
     }
-    note(block.len());
+    let _ = told.send(block.len());
     Ok(parts.send(Part::Block(block)).await.is_ok() && parts.send(Part::End).await.is_ok())
 }
 

@@ -83,6 +83,7 @@ RETURNS TABLE (role text, kind text, object oid, privilege text, field name) LAN
             'latency_percentile', 'aggregate_watermark', 'aggregate_touched', 'module_heard', 'silent_after', 'order_event_rank', 'divide_half_even',
             'max_drawdown', 'max_drawdown_step', 'max_drawdown_final', 'legacy_execution_shown',
             'module_execution_live', 'health_check_live', 'risk_verdict_live', 'portfolio_value_live', 'module_latency_live']),
+        (ARRAY['hitherto_exporter', 'hitherto_owner'], ARRAY['time_index_summarize']),
         (ARRAY['hitherto_owner'], ARRAY[
             'regime_decide', 'regime_expire', 'retention_due', 'role_names', 'record_tables', 'role_wanted', 'role_difference', 'role_open'])
     ) AS e (roles, names)

@@ -130,11 +130,8 @@ pub fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         // These know themselves how to stop.
-        match cli.command {
-            Command::Engine(args) => return engine::run(args, output).await,
-            Command::Ingest(args) => return ingest::run(args, &cli.database, output).await,
-            Command::Export(args) => return export::run(args, &cli.database, output).await,
-            _ => {}
+        if matches!(cli.command, Command::Engine(_) | Command::Ingest(_) | Command::Export(_)) {
+            return run(cli, output).await;
         }
         let mut stop = Stop::listen();
         tokio::select! {

@@ -61,6 +61,7 @@ pub(super) const POSTGRESQL: &[File] = &[
     File { name: "postgresql/121_retention_policy", sql: include_str!("../../sql/postgresql/121_retention_policy.sql") },
     File { name: "postgresql/122_latency_percentile", sql: include_str!("../../sql/postgresql/122_latency_percentile.sql") },
     File { name: "postgresql/151_retention", sql: include_str!("../../sql/postgresql/151_retention.sql") },
+    File { name: "postgresql/177_time_index", sql: include_str!("../../sql/postgresql/177_time_index.sql") },
 ];
 
 /// What analysts read: replayed at every migrate.

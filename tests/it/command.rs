@@ -24,6 +24,9 @@ async fn wrong_use_is_told_with_the_documented_exit_code() {
         (vec!["ingest", "health-check", empty], 0, ""),
         (vec!["ingest", "health-check", missing.to_str().unwrap()], 2, "missing.ndjson can't be read"),
         (vec!["ingest", "helth-check", empty], 2, "there is no record 'helth-check'"),
+        (vec!["ingest", "health-check; DROP TABLE hitherto.module", empty], 2, "there is no record 'health"),
+        (vec!["export", "--lake", "l", "--dataset", "module'; DROP TABLE hitherto.module --"], 2, "there is no dataset 'module'; DROP"),
+        (vec!["retention", "set", "x'); DROP TABLE hitherto.module --", "--keep", "30d"], 2, "these can: health_check,"),
         (vec!["ingest", "execution-report", empty], 2, "derived from order events"),
         (vec!["ingest", "health-check", empty, "--rejects", empty], 2, "can't be the input"),
         (vec!["export"], 2, "--lake"),
@@ -50,6 +53,7 @@ async fn wrong_use_is_told_with_the_documented_exit_code() {
         assert!(words(&output).contains(told), "{args:?}: {}", words(&output));
     }
     assert_eq!(std::fs::read_dir(strange).unwrap().count(), 1);
+    db.store.client().await.unwrap().batch_execute("SELECT FROM hitherto.module").await.unwrap();
 }
 
 #[tokio::test]

@@ -319,3 +319,25 @@ async fn a_dataset_is_written_anew_when_a_name_that_its_rows_carry_has_changed()
         assert_eq!(exported.mode, mode, "{change}: {}", exported.reason);
     }
 }
+
+#[tokio::test]
+async fn a_batch_across_days_must_have_all_its_rows() {
+    let mut lab = Lab::new().await;
+    lab.store(&[noon(0)]).await;
+    lab.export().await.unwrap();
+    for (times, change, told) in [
+        (vec![noon(1), noon(5), noon(5)], "DELETE FROM r WHERE n = $1", "2 rows were read, but 3 must be there"),
+        (vec![noon(2), noon(6)], "INSERT INTO r SELECT at, n, batch FROM r WHERE n = $1", "3 rows were read, but the ledger tells of 2"),
+    ] {
+        let numbers = lab.store(&times).await;
+        lab.client.execute(change, &[numbers.last().unwrap()]).await.unwrap();
+        let before = files(lab.folder.path());
+        let error = lab.export().await.unwrap_err();
+        assert!(error.to_string().contains("batch ") && error.to_string().contains(told), "{error}");
+        assert_eq!(files(lab.folder.path()), before, "nothing was published");
+        lab.options.unverified = true;
+        lab.export().await.unwrap();
+        lab.options.unverified = false;
+        assert_eq!(shown(&lab.table()), stored(&lab.client).await);
+    }
+}

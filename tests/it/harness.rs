@@ -28,6 +28,15 @@ impl Db {
         }
     }
 
+    /// The same on any server: for a command's environment, not for what is printed.
+    pub(crate) fn any_url(&self) -> String {
+        self.url().unwrap_or_else(|| {
+            let url = std::env::var("HITHERTO_TEST_DATABASE_URL").unwrap();
+            let (head, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(head, query)| (head, format!("?{query}")));
+            format!("{}/{}{query}", head.rsplit_once('/').unwrap().0, self.config.database().unwrap())
+        })
+    }
+
     /// Runs TimescaleDB's own refresh policies, as its background workers would.
     pub(crate) async fn run_refresh_policies(&self) {
         self.run_jobs("policy_refresh_continuous_aggregate").await;

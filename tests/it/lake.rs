@@ -8,8 +8,8 @@ use hitherto::cli::embedded::Embedded;
 use serde_json::{Value, json};
 
 use crate::export::{live_files, read};
-use crate::harness::{self, Db};
-use crate::lab::settled;
+use crate::harness::{self, Db, Server, free_port};
+use crate::lab::{settle, settled};
 use crate::shell::{Shell, code, document, run, words};
 
 /// A database that is asked through the command alone: the embedded engine has one connection.
@@ -84,11 +84,7 @@ async fn each_export_writes_what_came_since_the_last_and_keeps_what_retention_dr
     dbs.extend(harness::named().await);
     let mut sites = vec![embedded];
     for db in &dbs {
-        let named = || {
-            let url = std::env::var("HITHERTO_TEST_DATABASE_URL").unwrap();
-            format!("{}/{}", url.rsplit_once('/').unwrap().0, db.config.database().unwrap())
-        };
-        sites.push(Site::new(db.url().unwrap_or_else(named)));
+        sites.push(Site::new(db.any_url()));
     }
     for site in &sites {
         follow(site).await;
@@ -236,4 +232,106 @@ async fn the_lake_is_compared_with_the_ledger() {
     let unknown = verify(1).await;
     assert!(unknown.len() == 1 && unknown[0].ends_with("the ledger tells of 0 rows, the lake has 2"), "{unknown:?}");
     site.run(&["lake", "verify", "lake", "--ledger", "--dataset", "module", "--json"], 0).await;
+}
+
+#[tokio::test]
+async fn rows_that_retention_drops_before_an_export_sees_them_are_told() {
+    let db = harness::native().await;
+    let site = Site::new(db.url().unwrap());
+    let old = Utc::now() - TimeDelta::days(100);
+    site.ingest("health-check", &[health(old, 1), health(Utc::now(), 2)]).await;
+    site.export(&[]).await;
+    site.run(&["maintain"], 0).await;
+    site.ingest("health-check", &[health(old, 3), health(old, 4)]).await;
+    site.run(&["maintain"], 0).await;
+    settled(&db).await;
+    let output = run(&site.url, site.folder.path(), &["export", "--lake", "lake"], None).await;
+    let told = format!("health_check: 2 rows of {} are not in the lake and no longer in the database", old.date_naive());
+    assert!(code(&output) == 0 && words(&output).contains(&told), "{}", words(&output));
+    // Once the watermark is past them, nothing is told any more.
+    let mut last = output;
+    for n in [5, 6] {
+        site.ingest("health-check", &[health(Utc::now(), n)]).await;
+        settled(&db).await;
+        last = run(&site.url, site.folder.path(), &["export", "--lake", "lake"], None).await;
+    }
+    assert!(code(&last) == 0 && !words(&last).contains("no longer in the database"), "{}", words(&last));
+}
+
+#[tokio::test]
+async fn an_export_of_a_range_is_of_no_instant() {
+    let db = harness::native().await;
+    let site = Site::new(db.url().unwrap());
+    site.ingest("health-check", &[health(Utc::now() - TimeDelta::days(2), 1), health(Utc::now(), 2)]).await;
+    site.export(&[]).await;
+    let noted = || {
+        let text = std::fs::read(site.folder.path().join("lake/_snapshot.json")).unwrap();
+        serde_json::from_slice::<Value>(&text).unwrap()["versions"].clone()
+    };
+    assert!(noted()["health_check"]["exported_at"].is_string());
+    let from = (Utc::now() - TimeDelta::days(1)).format("%Y-%m-%d").to_string();
+    site.export(&["--from", &from]).await;
+    assert_eq!((&noted()["health_check"]["exported_at"], noted()["module"]["exported_at"].is_string()), (&Value::Null, true));
+    assert_eq!(noted()["health_check"]["version"], 1);
+    site.export(&[]).await;
+    assert_eq!(noted()["health_check"]["exported_at"], noted()["module"]["exported_at"]);
+}
+
+#[tokio::test]
+async fn a_ledger_that_was_restored_from_another_server_is_read_once() {
+    let db = harness::native().await;
+    let site = Site::new(db.url().unwrap());
+    site.ingest("health-check", &[health(Utc::now() - TimeDelta::days(2), 1)]).await;
+    // Transactions of a server that had come much further.
+    let client = db.store.client().await.unwrap();
+    let restored =
+        "SET session_replication_role = replica; UPDATE hitherto.ingest_batch SET xid = '900000000000'; RESET session_replication_role";
+    client.batch_execute(restored).await.unwrap();
+    site.export(&[]).await;
+    site.ingest("health-check", &[health(Utc::now(), 2)]).await;
+    settle(&client, "SELECT max(xid) FROM hitherto.ingest_batch WHERE xid < '900000000000'").await;
+    let second = site.export(&[]).await;
+    assert_eq!(second["health_check"], ("incremental".to_owned(), 1), "the restored day is not written again");
+    assert_eq!(site.days("health_check").len(), 2);
+    let full = site.export(&["--full"]).await;
+    assert_eq!(full["health_check"], ("full".to_owned(), 2));
+}
+
+#[tokio::test]
+async fn a_standby_that_is_behind_takes_no_lake_back() {
+    let primary = Server::new(free_port(), "-c fsync=off");
+    primary.make_data(&primary.data(), &[]);
+    primary.start().unwrap();
+    drop(harness::migrated(&primary.config(), Some(hitherto::Engine::Postgresql)).await);
+    let standby = Server::new(free_port(), "-c fsync=off");
+    harness::run(
+        standby
+            .command("pg_basebackup")
+            .args(["-R", "-c", "fast", "--no-sync", "-U", "postgres", "-h", "127.0.0.1", "-p", &primary.port.to_string(), "-D"])
+            .arg(standby.data()),
+    )
+    .unwrap();
+    standby.start().unwrap();
+    let url = |server: &Server| format!("postgresql://postgres@127.0.0.1:{}/postgres", server.port);
+    let site = Site::new(url(&primary));
+    let replica = standby.config().connect().await.unwrap();
+    site.ingest("health-check", &[health(Utc::now(), 1)]).await;
+    site.export(&[]).await;
+    replica.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
+    site.ingest("health-check", &[health(Utc::now(), 2)]).await;
+    site.export(&[]).await;
+    let from_standby = async || run(&url(&standby), site.folder.path(), &["export", "--lake", "lake", "--json"], None).await;
+    let behind = from_standby().await;
+    assert!(code(&behind) == 4 && words(&behind).contains("a standby that is behind"), "{}", words(&behind));
+    assert_eq!(site.days("health_check").values().sum::<usize>(), 2, "the lake stays");
+    replica.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
+    let began = std::time::Instant::now();
+    loop {
+        let output = from_standby().await;
+        if code(&output) == 0 {
+            break;
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "{}", words(&output));
+    }
+    assert_eq!(site.days("health_check").values().sum::<usize>(), 2);
 }

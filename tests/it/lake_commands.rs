@@ -340,3 +340,43 @@ async fn a_compact_that_is_killed_anywhere_changes_no_row_and_the_next_one_does_
     }
     assert!(at > 6, "{at} steps are too few to be all");
 }
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compact_that_is_told_to_stop_at_any_moment_leaves_every_row() {
+    let lab = of_many_files().await;
+    let before = rows(&lab.table());
+    let (mut stopped, mut late) = (0, 0);
+    for time in (0..).map(|n| Duration::from_micros(250 * n)) {
+        let folder = tempfile::tempdir().unwrap();
+        copy(lab.folder.path(), folder.path());
+        let lake = folder.path().to_str().unwrap();
+        let ended = tokio::time::timeout(time, compact_lake(lake, &[], &CompactOptions::default(), &mut |_| ())).await;
+        hitherto_export::publishing_ended().await;
+        let options = VerifyOptions { deep: true, ..VerifyOptions::default() };
+        let verified = verify_lake(lake, &[], &options, &mut |_| ()).await.unwrap();
+        assert_eq!(verified.findings, [], "stopped after {time:?}");
+        let table = folder.path().join("rows");
+        assert_eq!(rows(&table), before, "stopped after {time:?}");
+        match ended {
+            Ok(done) => {
+                assert_eq!(done.unwrap()[0].files_after, 2);
+                break;
+            }
+            Err(_) => stopped += 1,
+        }
+        late += u32::from(live_files(&table).len() == 4);
+    }
+    assert!(stopped > 3 && late > 0, "stopped {stopped} times, {late} of them while it was publishing");
+}

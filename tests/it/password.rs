@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use hitherto::records::HealthCheck;
-use hitherto::writer::Batch;
-use hitherto::{Config, Engine, Error, ErrorKind, Store, WriterConfig};
+use hitherto::writer::{Batch, Durability};
+use hitherto::{Config, Engine, Error, ErrorKind, Spool, SpoolConfig, Store, Writer, WriterConfig};
 use tokio::process::Command;
 
 use crate::harness::{self, Server, free_port};
@@ -126,6 +126,8 @@ async fn a_password_is_told_by_nothing_that_is_printed_or_written() {
         (&wrong, vec!["ingest", "health-check", "c.ndjson"], 4),
         (&unreachable, vec!["migrate", "-vv"], 3),
         (&unreachable, vec!["export", "--lake", "lake", "--json"], 3),
+        (&good, vec!["ingest", "health-check", "c.ndjson", "--spool", "spool"], 0),
+        (&good, vec!["spool", "list", "--dir", "spool"], 0),
     ] {
         let output = hitherto(folder, url, &trace, &args).await;
         assert_eq!(code(&output), expected, "{args:?}: {}", words(&output).lines().last().unwrap_or_default());
@@ -161,6 +163,13 @@ async fn a_password_is_told_by_nothing_that_is_printed_or_written() {
         told.push(tell(&config.connect().await.unwrap_err()));
         told.push(tell(&Store::connect(config).await.unwrap_err()));
     }
+    // What waits for a database that is away lies on disk.
+    let mut spooled = WriterConfig::new("test");
+    spooled.durability = Durability::Spool(Spool::open(SpoolConfig::new(folder.join("waiting"))).unwrap());
+    let waiting = Writer::open(Config::from_url(&unreachable).unwrap(), spooled).unwrap();
+    waiting.write(HealthCheck::new("m", "healthy")).await.unwrap();
+    told.push(format!("{waiting:?} {:?}", waiting.stats()));
+    waiting.close_within(std::time::Duration::from_millis(50)).await.unwrap();
     let panicked = tokio::spawn(async move { panic!("{config:?} {store:?} {writer:?}") }).await.unwrap_err().into_panic();
     told.push(panicked.downcast_ref::<String>().unwrap().clone());
     for text in told {
@@ -168,6 +177,8 @@ async fn a_password_is_told_by_nothing_that_is_printed_or_written() {
     }
     let mut written = Vec::new();
     files(&folder.join("lake"), &mut written);
+    files(&folder.join("spool"), &mut written);
+    files(&folder.join("waiting"), &mut written);
     written.push(server.folder.join("log"));
     assert!(written.len() > 10);
     for path in written {

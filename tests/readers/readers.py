@@ -76,7 +76,7 @@ def as_day(value):
 
 def with_deltalake(path, time, numbers, plain):
     table = DeltaTable(path, storage_options=options or None)
-    return in_arrow(pa.table(table.to_pyarrow_table() if not remote else table.to_pyarrow_table()), time, numbers, plain)
+    return in_arrow(pa.table(table.to_pyarrow_table()), time, numbers, plain)
 
 
 def with_polars(path, time, numbers, plain):

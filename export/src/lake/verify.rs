@@ -13,7 +13,7 @@ use super::bound::{above, below};
 use super::object::Object;
 use super::table::{DataFile, Table};
 use super::{stats, versions};
-use crate::dataset::{Dataset, Planned, Progress, Why};
+use crate::dataset::{Dataset, Mode, Planned, Progress, Why};
 use crate::error::{ExportError, ExportErrorKind, Result};
 use crate::place::{AT_ONCE, Place};
 use crate::snapshot::OnProgress;
@@ -123,7 +123,9 @@ pub async fn verify_lake(lake: &str, datasets: &[Dataset], options: &VerifyOptio
 pub fn compare_with_ledger(all: &[Planned], fresh: &[Planned]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for dataset in all {
-        let fresh = fresh.iter().filter(|other| other.dataset == dataset.dataset).flat_map(|other| &other.days);
+        // Where all is written anew, that tells nothing of single days.
+        let fresh = fresh.iter().filter(|other| other.dataset == dataset.dataset && other.mode == Mode::Incremental);
+        let fresh = fresh.flat_map(|other| &other.days);
         let fresh: BTreeSet<NaiveDate> = fresh.map(|planned| planned.day).collect();
         // What would be added is not what is there.
         for day in dataset.days.iter().filter(|planned| planned.why != Why::Added && !fresh.contains(&planned.day)) {

@@ -8,7 +8,8 @@ use tokio_postgres::Client;
 
 use crate::config::Config;
 use crate::connect::{self, Canceller};
-use crate::error::Result;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
 use crate::store::Store;
 
 /// Sessions of an export's own, since its snapshot may last long.
@@ -25,8 +26,11 @@ impl Sessions {
 
     /// The first of them, and a way to more where the engine has more; the schema is looked at first.
     pub(super) async fn first(&self) -> Result<(Client, Option<Connector>)> {
-        let several = Store::connect(self.config.clone()).await?.capabilities().max_connections > 1;
-        if !several {
+        let store = Store::connect(self.config.clone()).await?;
+        if store.capabilities().engine == Engine::Postgresql {
+            summarize(&store).await;
+        }
+        if store.capabilities().max_connections <= 1 {
             return Ok((self.config.connect().await?, None));
         }
         let sessions = self.clone();
@@ -48,5 +52,18 @@ impl Sessions {
         let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
         join_all(open.iter().map(Canceller::stop)).await;
         open
+    }
+}
+
+/// Days are found through ranges of pages, which the index must know: those of a load that is just done it does not, and each
+/// day would be looked for in all of them. A standby, or an older schema, does without.
+async fn summarize(store: &Store) {
+    let done = async {
+        let client = store.client().await?;
+        let doing = "summarising the indexes on time";
+        client.execute("SELECT hitherto.time_index_summarize()", &[]).await.map_err(|e| Error::database(doing, e))
+    };
+    if let Err(e) = done.await {
+        tracing::debug!("{e}");
     }
 }

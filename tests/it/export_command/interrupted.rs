@@ -86,6 +86,21 @@ async fn a_file_that_is_interrupted_leaves_nothing_here_or_on_the_server() {
 }
 
 #[tokio::test]
+async fn what_a_killed_export_leaves_beside_its_file_goes_with_the_next() {
+    let db = harness::native().await;
+    let shell = Shell::new(&db);
+    let endless = "SELECT n, md5(n::text) AS m FROM (SELECT generate_series(1, 1000000000) AS n) AS endless";
+    let child = start(&shell.url, shell.folder.path(), &["export", "--select", endless, "--file", "f"]);
+    until("rows on disk", async || tree(shell.folder.path()).iter().any(|f| f.ends_with("draft.parquet"))).await;
+    send(&child, "-KILL").await;
+    end(child).await;
+    assert!(tree(shell.folder.path()).iter().any(|f| f.ends_with("draft.parquet")), "what is killed removes nothing");
+    let output = shell.run(&["export", "--select", "SELECT 1 AS a", "--file", "g"]).await;
+    assert_eq!(code(&output), 0, "{}", words(&output));
+    assert_eq!(tree(shell.folder.path()), ["g"]);
+}
+
+#[tokio::test]
 async fn a_lake_that_is_interrupted_is_as_it_was() {
     let db = harness::native().await;
     let shell = Shell::new(&db);
