@@ -39,7 +39,7 @@ fault: ## The long fault suite: killed servers and writers, cut and stalled conn
 	HITHERTO_FAULT=long cargo test --test it -- fault:: --nocapture --test-threads=1
 
 # HITHERTO_BENCH_LONG=1 adds the writer's run to 50,000,000 rows.
-bench: ## Writer against psql and others, export against COPY, DuckDB and ADBC, lines of JSON, percentiles, the orders' fold, a trail among 10,000,000 order events
+bench: ## Writer against psql and Python's drivers, export against COPY, DuckDB and ADBC, a year's lake after one row, lines of JSON, percentiles, orders' fold, trails
 	@scripts/setup.sh test
 	@scripts/setup.sh bench
 	cargo bench --bench ingest --bench lines --bench export --bench pipe --bench order --bench trail --bench lake

@@ -83,6 +83,7 @@ bench)
     # What the export's benchmark races against.
     python_environment .venv-bench
     python_packages .venv-bench benches/export
+    python_packages .venv-bench benches/ingest
     ;;
 spark)
     has_java || { echo "installing Java for Spark" && apt_install openjdk-17-jre-headless; } || true

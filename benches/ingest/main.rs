@@ -51,7 +51,7 @@ fn main() {
                 psql::run(&db, &table).await;
             }
             if asked("peers") {
-                peers::run(&db).await;
+                peers::run(&db, &table).await;
             }
             if asked("latency") {
                 latency::run(&db).await;

@@ -80,6 +80,22 @@ struct Run {
     total_days: u64,
     /// Bytes of rows that a decoder may hold.
     decoded: usize,
+    /// Blocks that are decoded, for their memory.
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Run {
+    fn block(&self) -> Vec<u8> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_else(|| Vec::with_capacity(BLOCK))
+    }
+
+    fn spare(&self, mut block: Vec<u8>) {
+        block.clear();
+        // One that had to hold a large row is not kept.
+        if block.capacity() == BLOCK {
+            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(block);
+        }
+    }
 }
 
 /// Whoever still writes is told to stop, however the run ends.
@@ -156,6 +172,7 @@ impl<'a> Readers<'a> {
             files,
             next: AtomicUsize::new(0),
             decoded: DECODED / connections,
+            spare: Mutex::default(),
         });
         let _give_up = GiveUp(run.clone());
         let progress = Mutex::new(progress);
@@ -188,7 +205,7 @@ async fn read(client: &Client, run: &Arc<Run>, datasets: &[Dataset], progress: &
         while let Some(at) = Some(run.next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < run.pieces.len()) {
             let task = &run.tasks[run.pieces[at].task];
             last = Some(task);
-            if !copy(client, &datasets[task.dataset], at, &run.pieces[at].rows, &parts, |bytes| note(task, bytes)).await? {
+            if !copy(client, run, &datasets[task.dataset], at, &parts, |bytes| note(task, bytes)).await? {
                 break;
             }
         }
@@ -207,19 +224,19 @@ async fn read(client: &Client, run: &Arc<Run>, datasets: &[Dataset], progress: &
 /// Hands the rows of a piece to the decoder; `false` when that has ended.
 async fn copy(
     client: &Client,
+    run: &Arc<Run>,
     dataset: &Dataset,
     at: usize,
-    rows: &Rows,
     parts: &mpsc::Sender<Part>,
     note: impl Fn(usize),
 ) -> Result<bool> {
     let doing = format!("reading dataset {}", dataset.name);
-    let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", rows.select(dataset));
+    let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", run.pieces[at].rows.select(dataset));
     let stream = client.copy_out(&copy).await.map_err(|e| ExportError::database(&doing, e))?;
     let (told, mut heard) = mpsc::unbounded_channel();
     // A task of its own is woken by the connection's on the same thread, for each few rows; ended when this is dropped.
     let mut pumping = JoinSet::new();
-    pumping.spawn(pump(stream, at, parts.clone(), told));
+    pumping.spawn(pump(stream, run.clone(), at, parts.clone(), told));
     while let Some(bytes) = heard.recv().await {
         note(bytes);
     }
@@ -233,12 +250,13 @@ async fn copy(
 /// Makes blocks of a COPY's rows, and tells of their bytes.
 async fn pump(
     stream: CopyOutStream,
+    run: Arc<Run>,
     at: usize,
     parts: mpsc::Sender<Part>,
     told: mpsc::UnboundedSender<usize>,
 ) -> Result<bool, tokio_postgres::Error> {
     let mut stream = std::pin::pin!(stream);
-    let mut block = Vec::with_capacity(BLOCK);
+    let mut block = run.block();
     if parts.send(Part::Begin(at)).await.is_err() {
         return Ok(false);
     }
@@ -247,7 +265,7 @@ async fn pump(
         let chunk = chunk?;
         if block.len() + chunk.len() > BLOCK && !block.is_empty() {
             let bytes = block.len();
-            if parts.send(Part::Block(std::mem::replace(&mut block, Vec::with_capacity(BLOCK)))).await.is_err() {
+            if parts.send(Part::Block(std::mem::replace(&mut block, run.block()))).await.is_err() {
                 return Ok(false);
             }
             let _ = told.send(bytes);
@@ -271,6 +289,7 @@ fn decode(run: &Run, mut incoming: mpsc::Receiver<Part>) -> Result<()> {
             (Part::Block(block), Some((piece, decoder))) => {
                 let before = decoder.rows();
                 decoder.push(&block)?;
+                run.spare(block);
                 run.rows.fetch_add((decoder.rows() - before) as u64, Ordering::Relaxed);
                 // A row costs more than its bytes: where it begins, and its place in the order.
                 if decoder.bytes() + 24 * decoder.rows() >= run.decoded {

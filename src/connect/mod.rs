@@ -1,5 +1,6 @@
 //! The way to the server: which host, encrypted or not, pooled or not. Every connection is made here.
 
+mod ahead;
 #[cfg(feature = "cli")]
 mod cancel;
 #[cfg(feature = "tls")]

@@ -11,6 +11,7 @@ use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
+use super::ahead::Ahead;
 use super::frames::Frames;
 use super::socket::Socket;
 use super::unnamed::Unnamed;
@@ -56,7 +57,7 @@ pub(super) struct Stream {
 enum Way {
     /// It is not known yet what is at the other end; its messages are looked at and passed on.
     Undecided(Frames),
-    Direct,
+    Direct(Ahead),
     Pooled(Box<Unnamed>),
 }
 
@@ -68,7 +69,7 @@ impl Stream {
     fn decided(&mut self) -> io::Result<()> {
         let Way::Undecided(frames) = &self.way else { return Ok(()) };
         match self.link.mode.load(Relaxed) {
-            DIRECT => self.way = Way::Direct,
+            DIRECT => self.way = Way::Direct(Ahead::default()),
             POOLED if !frames.at_boundary() => return Err(io::Error::other("the server spoke out of turn; connect again")),
             POOLED => self.way = Way::Pooled(Box::default()),
             _ => {}
@@ -95,7 +96,7 @@ impl AsyncRead for Stream {
         let this = &mut *self;
         this.decided()?;
         match &mut this.way {
-            Way::Direct => Pin::new(&mut this.socket).poll_read(cx, buf),
+            Way::Direct(ahead) => ahead.poll_read(&mut this.socket, cx, buf),
             Way::Undecided(frames) => {
                 let before = buf.filled().len();
                 until_ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
