@@ -119,3 +119,42 @@ fn sampled(column: &ArrayRef) -> impl Iterator<Item = usize> {
     let step = column.len().div_ceil(SAMPLE).max(1);
     (0..column.len()).step_by(step).filter(|row| column.is_valid(*row))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, Int64Array, StringArray};
+
+    use super::*;
+
+    /// Numbers below `distinct`, in no order.
+    fn numbers(rows: u64, distinct: u64) -> impl Iterator<Item = u64> {
+        (0..rows).map(move |n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24) % distinct)
+    }
+
+    #[test]
+    fn a_dictionary_is_taken_where_it_takes_less_room() {
+        for (rows, distinct, expected) in [
+            (0, 1, Layout::Dictionary),
+            (10, 1_000_000, Layout::Plain),
+            (100_000, 3, Layout::Dictionary),
+            (100_000, 5_000, Layout::Dictionary),
+            (100_000, 20_000, Layout::Dictionary),
+            (100_000, 80_000, Layout::Plain),
+            (100_000, u64::MAX, Layout::Plain),
+            // Its writer would give it up.
+            (2_000_000, 200_000, Layout::Plain),
+        ] {
+            let floats: ArrayRef = Arc::new(Float64Array::from_iter_values(numbers(rows, distinct).map(|n| n as f64 / 10.0)));
+            assert_eq!(layout(&floats), expected, "{rows} rows of {distinct} numbers");
+            let integers: ArrayRef = Arc::new(numbers(rows, distinct).map(|n| Some(n as i64)).collect::<Int64Array>());
+            let other = if expected == Layout::Plain { Layout::Delta } else { expected };
+            assert_eq!(layout(&integers), other, "{rows} rows of {distinct} integers");
+        }
+        let texts = |length: usize| -> ArrayRef {
+            Arc::new(numbers(100_000, 20_000).map(|n| Some(format!("{n:0length$}"))).collect::<StringArray>())
+        };
+        assert_eq!((layout(&texts(20)), layout(&texts(200))), (Layout::Dictionary, Layout::Plain), "long ones fill it");
+    }
+}
