@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use crate::config::Config;
 use crate::connect::{self, Canceller};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::Store;
 
 /// Sessions of an export's own, since its snapshot may last long.
@@ -26,19 +26,20 @@ impl Sessions {
 
     /// The first of them, and a way to more where the engine has more; the schema is looked at first.
     pub(super) async fn first(&self) -> Result<(Client, Option<Connector>)> {
-        let store = Store::connect(self.config.clone()).await?;
-        if store.capabilities().engine == Engine::Postgresql {
-            summarize(&store).await;
-        }
-        if store.capabilities().max_connections <= 1 {
+        let capabilities = Store::connect(self.config.clone()).await?.capabilities().clone();
+        if capabilities.max_connections <= 1 {
             return Ok((self.config.connect().await?, None));
+        }
+        let client = self.another().await?;
+        if capabilities.engine == Engine::Postgresql {
+            summarize(&client).await;
         }
         let sessions = self.clone();
         let connector = Connector::new(move || {
             let sessions = sessions.clone();
             async move { sessions.another().await }
         });
-        Ok((self.another().await?, Some(connector)))
+        Ok((client, Some(connector)))
     }
 
     async fn another(&self) -> Result<Client> {
@@ -57,13 +58,8 @@ impl Sessions {
 
 /// Days are found through ranges of pages, which the index must know: those of a load that is just done it does not, and each
 /// day would be looked for in all of them. A standby, or an older schema, does without.
-async fn summarize(store: &Store) {
-    let done = async {
-        let client = store.client().await?;
-        let doing = "summarising the indexes on time";
-        client.execute("SELECT hitherto.time_index_summarize()", &[]).await.map_err(|e| Error::database(doing, e))
-    };
-    if let Err(e) = done.await {
-        tracing::debug!("{e}");
+async fn summarize(client: &Client) {
+    if let Err(e) = client.execute("SELECT hitherto.time_index_summarize()", &[]).await {
+        tracing::debug!("the indexes on time were not summarised: {e}");
     }
 }
