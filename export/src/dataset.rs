@@ -20,7 +20,7 @@ pub struct Dataset {
     /// UTC. `None` for a plain table, which has no partitions.
     pub time_column: Option<String>,
     /// Columns of the query that rows are sorted by, smallest first, texts by their bytes, NULLs last. The order
-    /// holds within stretches of a file of some 20 MB in memory: most days are one.
+    /// holds within stretches of a file of some 30 MB in memory: most days are one.
     pub sort: Vec<String>,
     /// Text columns with few distinct values: written as dictionary-coded strings.
     pub dictionary: Vec<String>,

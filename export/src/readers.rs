@@ -24,7 +24,7 @@ const BLOCK: usize = 256 << 10;
 /// Blocks that may wait for a decoder.
 const BLOCKS: usize = 8;
 /// Bytes of rows that all decoders together may hold.
-const DECODED: usize = 48 << 20;
+const DECODED: usize = 64 << 20;
 /// Connections, unless the options say otherwise.
 const CONNECTIONS: usize = 4;
 
