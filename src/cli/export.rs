@@ -175,7 +175,7 @@ async fn file_export(sessions: &Sessions, datasets: Vec<Dataset>, file: &Path, o
             "--file takes one dataset, or a query; name it with --dataset, give it with --select, or export a lake",
         )
     })?;
-    let (mut client, connect) = sessions.first().await?;
+    let (mut client, connect) = sessions.first(true).await?;
     write_file(&mut client, &dataset, file, Options { connect, ..options }, output).await
 }
 
@@ -187,7 +187,7 @@ async fn query_export(
     options: Options,
     output: Output,
 ) -> Result<Exported> {
-    let (mut client, connect) = sessions.first().await?;
+    let (mut client, connect) = sessions.first(false).await?;
     let dataset = Dataset::from_query(&mut client, "query", query).await.map_err(export_error)?;
     write_file(&mut client, &Dataset { numeric, ..dataset }, file, Options { connect, ..options }, output).await
 }
@@ -211,7 +211,7 @@ async fn to_lake(sessions: &Sessions, lake: &str, datasets: &[Dataset], mut opti
             "Polars' read_delta does not find tables whose path holds a space or the like, as that of {lake} does; other readers do"
         );
     }
-    let (mut client, connect) = sessions.first().await?;
+    let (mut client, connect) = sessions.first(true).await?;
     options.connect = connect;
     complete(&mut options, &client).await?;
     let bar = Bar::new(output);
@@ -234,7 +234,7 @@ pub(super) async fn planned(config: &Config, lake: &str, names: &[String], optio
 }
 
 async fn lake_plan(sessions: &Sessions, lake: &str, datasets: &[Dataset], mut options: Options) -> Result<Vec<Planned>> {
-    let (mut client, _) = sessions.first().await?;
+    let (mut client, _) = sessions.first(true).await?;
     complete(&mut options, &client).await?;
     plan_lake(&mut client, lake, datasets, &options).await.map_err(export_error)
 }

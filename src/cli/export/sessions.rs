@@ -24,14 +24,15 @@ impl Sessions {
         Self { config: config.clone().with_application_name("hitherto export"), open: Arc::default() }
     }
 
-    /// The first of them, and a way to more where the engine has more; the schema is looked at first.
-    pub(super) async fn first(&self) -> Result<(Client, Option<Connector>)> {
+    /// The first of them, and a way to more where the engine has more; the schema is looked at first. `days`: rows
+    /// will be looked for by their days.
+    pub(super) async fn first(&self, days: bool) -> Result<(Client, Option<Connector>)> {
         let capabilities = Store::connect(self.config.clone()).await?.capabilities().clone();
         if capabilities.max_connections <= 1 {
             return Ok((self.config.connect().await?, None));
         }
         let client = self.another().await?;
-        if capabilities.engine == Engine::Postgresql {
+        if days && capabilities.engine == Engine::Postgresql {
             summarize(&client).await;
         }
         let sessions = self.clone();
