@@ -216,29 +216,6 @@ impl Plan {
         Ok(())
     }
 
-    /// Rows may have come late to days that were dropped, and have been dropped with them before any export saw them.
-    async fn warn_of_dropped(&self, snapshot: &Snapshot<'_>, ledger: &str, old: &BTreeSet<NaiveDate>) -> Result<()> {
-        let Some(hull) = Range::around(old.iter().copied()) else { return Ok(()) };
-        let lines = lines(snapshot, &self.dataset, ledger, 0, hull).await?;
-        let owed = Owed::of(&lines, &HashMap::new(), old.iter().copied(), |_, _| false);
-        for (day, (least, _)) in owed.days {
-            let held = self.held.as_ref().map_or(0, |held| held.rows(day));
-            let shown = match self.days.get(&day) {
-                Some(DayPlan { owed, take: Take::Whole, .. }) => owed.0,
-                Some(DayPlan { owed, take: Take::Batches(_), .. }) => held + owed.0,
-                None => held,
-            };
-            if shown < least {
-                tracing::warn!(
-                    "dataset {}: {} rows of {day} are not in the lake and no longer in the database: retention dropped them before an export saw them",
-                    self.dataset.name,
-                    least - shown
-                );
-            }
-        }
-        Ok(())
-    }
-
     /// Every day within a range that has rows. The ledger names most days; what it does not name is looked at.
     async fn plan_all(&mut self, snapshot: &Snapshot<'_>, ledger: &str, range: Range, whole: Option<NaiveDate>) -> Result<()> {
         let read = range.since(whole);

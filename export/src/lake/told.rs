@@ -1,10 +1,15 @@
 //! What people are told of a plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::plan::Plan;
+use chrono::NaiveDate;
+
+use super::ledger::{Owed, Range, lines};
+use super::plan::{DayPlan, Plan, Take};
 use super::watermark;
 use crate::dataset::{Mode, Planned, PlannedDay, Why};
+use crate::error::Result;
+use crate::snapshot::Snapshot;
 
 impl Plan {
     /// What a person is told of it.
@@ -47,5 +52,28 @@ impl Plan {
     pub(super) fn watermark(&self) -> Option<i64> {
         let committed = watermark::noted(&self.notes).filter(|_| self.mode != Mode::Unchanged);
         committed.or(self.since)
+    }
+
+    /// Rows may have come late to days that were dropped, and have been dropped with them before any export saw them.
+    pub(super) async fn warn_of_dropped(&self, snapshot: &Snapshot<'_>, ledger: &str, old: &BTreeSet<NaiveDate>) -> Result<()> {
+        let Some(hull) = Range::around(old.iter().copied()) else { return Ok(()) };
+        let lines = lines(snapshot, &self.dataset, ledger, 0, hull).await?;
+        let owed = Owed::of(&lines, &HashMap::new(), old.iter().copied(), |_, _| false);
+        for (day, (least, _)) in owed.days {
+            let held = self.held.as_ref().map_or(0, |held| held.rows(day));
+            let shown = match self.days.get(&day) {
+                Some(DayPlan { owed, take: Take::Whole, .. }) => owed.0,
+                Some(DayPlan { owed, take: Take::Batches(_), .. }) => held + owed.0,
+                None => held,
+            };
+            if shown < least {
+                tracing::warn!(
+                    "dataset {}: {} rows of {day} are not in the lake and no longer in the database: retention dropped them before an export saw them",
+                    self.dataset.name,
+                    least - shown
+                );
+            }
+        }
+        Ok(())
     }
 }
